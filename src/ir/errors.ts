@@ -1,0 +1,47 @@
+/**
+ * Every message of the compiler, one function each, sorted by code, so that the list can be read as a whole.
+ * LB01 command line · LB02 IR, text and plugins · LB03 quantization and lowering · LB04 ONNX import · LB05 data and calibration ·
+ * LB06 backends and artefacts · LB07 passes and pipelines · LB08 verification · LB90 faults of the compiler itself.
+ */
+import { quoteName, type Diagnostic } from './diagnostic.ts';
+import type { Site } from './op.ts';
+
+type Code = Diagnostic['code'];
+const error = (code: Code, message: string, at: string | null = null, help: string | null = null): Diagnostic =>
+  ({ code, severity: 'error', message, at, within: null, help });
+const warning = (code: Code, message: string, at: string | null = null, help: string | null = null): Diagnostic =>
+  ({ code, severity: 'warning', message, at, within: null, help });
+
+/** The ONNX nodes of a site in one line, or null for a node that the compiler made from nothing. */
+export const placeOf = (site: Site): string | null => {
+  if (site.origins.length === 0) return null;
+  const shown = site.origins.slice(0, 3).join(', ');
+  return site.origins.length > 3 ? `${shown} and ${site.origins.length - 3} more` : shown;
+};
+
+export const errors = {
+  // ---- LB01 command line
+
+  // ---- LB02 IR, text and plugins
+  misusedOp: (op: string, why: string, site: Site) => error('LB0201', `${quoteName(op)}: ${why}`, placeOf(site)),
+
+  // ---- LB03 quantization and lowering
+
+  // ---- LB04 ONNX import
+
+  // ---- LB05 data and calibration
+
+  // ---- LB06 backends and artefacts
+
+  // ---- LB07 passes and pipelines
+
+  // ---- LB08 verification
+
+  // ---- LB90 faults of the compiler itself
+  internal: (what: string, at: string | null = null) =>
+    error('LB9001', `internal error: ${what}`, at, 'this is a fault of lowbitc; please report it with the crash folder'),
+} as const;
+
+export const warnings = {
+  example: (what: string) => warning('LB0099', what),
+} as const;
