@@ -24,6 +24,8 @@ export const errors = {
 
   // ---- LB02 IR, text and plugins
   misusedOp: (op: string, why: string, site: Site) => error('LB0201', `${quoteName(op)}: ${why}`, placeOf(site)),
+  nameClash: (kind: string, name: string, first: string, second: string) =>
+    error('LB0202', `${kind} ${quoteName(name)} comes from both ${quoteName(first)} and ${quoteName(second)}`, null, 'rename one, or load only one of the plugins'),
 
   // ---- LB03 quantization and lowering
 
@@ -34,6 +36,13 @@ export const errors = {
   // ---- LB06 backends and artefacts
 
   // ---- LB07 passes and pipelines
+  unknownPass: (name: string, near: string | null) =>
+    error('LB0701', `there is no pass ${quoteName(name)}`, null, near === null ? 'list the passes with: lowbitc passes' : `did you mean "${near}"?`),
+  passOutOfOrder: (name: string, needs: string, has: string) =>
+    error('LB0702', `pass ${quoteName(name)} takes a ${needs} graph, but the graph is ${has} at this place`, null, 'move it; lowbitc passes shows the stages of each'),
+  badPassOption: (name: string, why: string) => error('LB0703', `pass ${quoteName(name)}: ${why}`, null, `lowbitc passes ${name}`),
+  badPipelineText: (why: string, text: string) =>
+    error('LB0704', `the pipeline ${quoteName(text)} cannot be read: ${why}`, null, "write it as: 'fold-batch-norm, quantize-weights{bits: 8}'"),
 
   // ---- LB08 verification
 

@@ -1,0 +1,71 @@
+/**
+ * Passes. The contract: a valid graph in, a valid graph out (the same object when nothing changed); the meaning stays, or `changes`
+ * says that it is approximate and by which measure; the result depends on graph, options, calibration and seed alone; no global
+ * state; no files.
+ */
+import type { Calibration } from '../calibration/calibration.ts';
+import type { Diagnostic } from '../ir/diagnostic.ts';
+import type { Graph, Stage } from '../ir/graph.ts';
+import type { Attr, Attrs } from '../ir/op.ts';
+
+export interface PassContext {
+  /** the sample set and what runs it; null when the compilation has no data */
+  readonly calibration: Calibration | null;
+  readonly seed: number;
+  /** one line for the report: what was done, where, and the figures that justify it */
+  note(entry: Note): void;
+  warn(diagnostic: Diagnostic): void;
+  /** work done so far, for a terminal */
+  progress(label: string, done: number, total: number): void;
+}
+
+export interface Note {
+  /** the value, layer or site it is about; null for the whole graph */
+  readonly site: string | null;
+  readonly text: string;
+  /** named figures, for instance { sqnrDb: 41.2 } */
+  readonly figures?: Readonly<Record<string, number | string>>;
+}
+
+export interface Pass<From extends Stage = Stage, To extends Stage = Stage, O extends object = object> {
+  readonly name: string;
+  readonly from: From;
+  readonly to: To;
+  readonly summary: string;
+  /** author, year and title of the source, where there is one */
+  readonly paper?: string;
+  /** the measure by which meaning may change; absent = exact in real arithmetic */
+  readonly changes?: string;
+  readonly options: Attrs<O>;
+  run(graph: Graph<From>, options: O, context: PassContext): Graph<To> | Promise<Graph<To>>;
+}
+export type AnyPass = Pass<any, any, any>;
+
+export const definePass = <From extends Stage, To extends Stage, O extends object = object>(pass: Pass<From, To, O>): Pass<From, To, O> =>
+  Object.freeze(pass);
+
+/** Options with defaults filled in. Throws through `fail` at the first unknown or ill-typed one. */
+export const completeOptions = (pass: AnyPass, given: Readonly<Record<string, unknown>>, fail: (why: string) => never): object => {
+  for (const key of Object.keys(given)) {
+    if (!(key in pass.options)) fail(`it has no option "${key}"; it has ${Object.keys(pass.options).join(', ') || 'none'}`);
+  }
+  const full: Record<string, unknown> = {};
+  for (const [key, option] of Object.entries<Attr<unknown>>(pass.options)) {
+    const value = key in given ? given[key] : option.fallback;
+    if (!option.check(value)) fail(`option "${key}" must be ${option.expected}, not ${JSON.stringify(value)}`);
+    full[key] = value;
+  }
+  return full;
+};
+
+/** A context for running a single pass by hand: no data, nothing reported. */
+export const bareContext = (calibration: Calibration | null = null, seed = 0): PassContext =>
+  ({ calibration, seed, note: () => undefined, warn: () => undefined, progress: () => undefined });
+
+/** Runs one pass outside a pipeline, its options completed. For scripts and tests. */
+export const runPass = async <From extends Stage, To extends Stage, O extends object>(
+  pass: Pass<From, To, O>, graph: Graph<From>, options: Partial<O> = {}, context: PassContext = bareContext(),
+): Promise<Graph<To>> => {
+  const full = completeOptions(pass, options as Record<string, unknown>, (why) => { throw new TypeError(`${pass.name}: ${why}`); });
+  return pass.run(graph, full as O, context);
+};
