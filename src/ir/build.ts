@@ -107,11 +107,12 @@ const completeAttrs = (decl: AnyOpDef, given: object, site: Site): object => {
 
 const inferType = (decl: AnyOpDef, inputs: Readonly<Record<string, unknown>>, attrs: object, site: Site): TensorType => {
   const types: Record<string, unknown> = {};
+  const seen = (value: Value): TensorType => (decl.reads === 'codes' ? value.type : realType(value.type));
   for (const [slot, arity] of Object.entries<string>(decl.operands)) {
     const operand = inputs[slot] as Value | null | undefined | readonly Value[];
     if (arity === 'one' && !operand) throw new CompileError(errors.misusedOp(decl.name, `operand "${slot}" is missing`, site));
     types[slot] = operand === null || operand === undefined ? null
-      : Array.isArray(operand) ? (operand as readonly Value[]).map(({ type }) => realType(type)) : realType((operand as Value).type);
+      : Array.isArray(operand) ? (operand as readonly Value[]).map(seen) : seen(operand as Value);
   }
   try {
     return decl.infer(types as never, attrs as never);

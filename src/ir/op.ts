@@ -51,6 +51,8 @@ export interface OpDef<N extends string = string, O extends Operands = Operands,
   readonly summary: string;
   readonly operands: O;
   readonly attrs: Attrs<A>;
+  /** What `infer` sees of a quantised operand: the real numbers that it stands for, or, for kernels, its integer codes. */
+  readonly reads?: 'codes';
   /** Shape and dtype of the output. Throws `Misuse` with a sentence where operands or attributes do not fit. */
   infer(inputs: Slots<O, TensorType>, attrs: A): TensorType;
   /**
