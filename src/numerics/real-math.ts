@@ -29,10 +29,16 @@ const scaleByPower = (x: number, k: number): number => {
   return k > 0 ? x * powersOfTwo[1022 + k - 8] * 256 : x * powersOfTwo[1022 + k + 100] * powersOfTwo[1022 - 100];
 };
 
-/** (e^r − 1 − r)/r² for |r| ≤ 0.35, by its Taylor series up to r^12/14!: the next term is below 2^-60 of e^r. */
-const expTail = (r: number): number =>
-  1 / 2 + r * (1 / 6 + r * (1 / 24 + r * (1 / 120 + r * (1 / 720 + r * (1 / 5040 + r * (1 / 40320 + r * (1 / 362880
-    + r * (1 / 3628800 + r * (1 / 39916800 + r * (1 / 479001600 + r * (1 / 6227020800 + r / 87178291200)))))))))));
+/**
+ * (e^r − 1 − r)/r² for |r| ≤ 0.35, by its Taylor series up to r^12/14!: the next term is below 2^-60 of e^r. Neighbouring terms are
+ * paired (Estrin), so that the machine works on several at once.
+ */
+const expTail = (r: number): number => {
+  const r2 = r * r;
+  const r4 = r2 * r2;
+  return 1 / 2 + r * (1 / 6) + r2 * (1 / 24 + r * (1 / 120)) + r4 * (1 / 720 + r * (1 / 5040) + r2 * (1 / 40320 + r * (1 / 362880)))
+    + r4 * r4 * (1 / 3628800 + r * (1 / 39916800) + r2 * (1 / 479001600 + r * (1 / 6227020800)) + r4 * (1 / 87178291200));
+};
 
 /** e^(high + low) for |low| far below |high|. high = k·ln 2 + r, so the result is 2^k·e^r. */
 const expOfSum = (high: number, low: number): number => {
@@ -141,15 +147,15 @@ const ERF_INTERVALS_PER_UNIT = 8;
 const ERF_ONE_FROM = 6;
 const ERF_TERMS = 15;
 
-/** Levels of the continued fraction below; at x ≥ 1 it has converged to a double long before. */
-const ERFC_LEVELS = 200;
+/** Levels of the continued fraction below; the rest is about e^(−2x·√(2·levels)), under 2^-70 from x = 1/2 on. */
+const ERFC_LEVELS = 1000;
 
 /**
- * erf by formulas that are too slow to call, for the centres of the table: below 1 the series 2/√π·e^(−x²)·Σ 2^n x^(2n+1)/(1·3·…·(2n+1)),
- * whose terms are all positive; from 1 on one minus the continued fraction e^(−x²)/√π·1/(x + (1/2)/(x + (2/2)/(x + (3/2)/(x + …)))).
+ * erf by formulas that are too slow to call, for the centres of the table: below 1/2 the series 2/√π·e^(−x²)·Σ 2^n x^(2n+1)/(1·3·…·(2n+1)),
+ * whose terms are all positive; from there on one minus the continued fraction e^(−x²)/√π·1/(x + (1/2)/(x + (2/2)/(x + (3/2)/(x + …)))).
  */
 const erfAtCentre = (x: number): number => {
-  if (x >= 1) {
+  if (x >= 0.5) {
     let fraction = x;
     for (let n = ERFC_LEVELS; n >= 1; n--) fraction = x + n / 2 / fraction;
     return 1 - (TWO_OVER_ROOT_PI / 2) * exp(-x * x) / fraction;
@@ -192,8 +198,11 @@ const erfTable = ((): Float64Array => {
 
 const polynomial = (at: number, h: number): number => {
   const c = erfTable;
-  return c[at] + h * (c[at + 1] + h * (c[at + 2] + h * (c[at + 3] + h * (c[at + 4] + h * (c[at + 5] + h * (c[at + 6] + h * (c[at + 7]
-    + h * (c[at + 8] + h * (c[at + 9] + h * (c[at + 10] + h * (c[at + 11] + h * (c[at + 12] + h * (c[at + 13] + h * c[at + 14])))))))))))));
+  const h2 = h * h;
+  const h4 = h2 * h2;
+  const middle = c[at + 4] + h * c[at + 5] + h2 * (c[at + 6] + h * c[at + 7]);
+  const end = c[at + 8] + h * c[at + 9] + h2 * (c[at + 10] + h * c[at + 11]) + h4 * (c[at + 12] + h * c[at + 13] + h2 * c[at + 14]);
+  return c[at] + h * (c[at + 1] + h * (c[at + 2] + h * c[at + 3]) + h * h2 * (middle + h4 * end));
 };
 
 /** The error function, 2/√π·∫₀ˣ e^(−t²) dt. */
