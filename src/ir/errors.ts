@@ -28,6 +28,12 @@ export const errors = {
     error('LB0202', `${kind} ${quoteName(name)} comes from both ${quoteName(first)} and ${quoteName(second)}`, null, 'rename one, or load only one of the plugins'),
 
   // ---- LB03 quantization and lowering
+  needsData: (pass: string) =>
+    error('LB0301', `pass ${quoteName(pass)} needs calibration data`, null, 'give samples with --calib <file.npy>, or --synthetic to go on with made-up ones'),
+  noIntegerForm: (node: { readonly op: string; readonly site: Site }) =>
+    error('LB0302', `${quoteName(node.op)} has no integer form`, placeOf(node.site), 'cut the model before it with --cut-at, or give a plugin op for it with lower()'),
+
+  cannotNormalize: (why: string) => error('LB0303', `--mean and --std do not fit: ${why}`, null, 'give one number, or one for each channel of a [N, C, H, W] input'),
 
   // ---- LB04 ONNX import
 

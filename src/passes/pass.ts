@@ -12,6 +12,8 @@ export interface PassContext {
   /** the sample set and what runs it; null when the compilation has no data */
   readonly calibration: Calibration | null;
   readonly seed: number;
+  /** the float graph that a quantised one approximates: the last one before the pipeline left the float stage; null until then */
+  readonly reference: Graph<'float'> | null;
   /** one line for the report: what was done, where, and the figures that justify it */
   note(entry: Note): void;
   warn(diagnostic: Diagnostic): void;
@@ -59,8 +61,8 @@ export const completeOptions = (pass: AnyPass, given: Readonly<Record<string, un
 };
 
 /** A context for running a single pass by hand: no data, nothing reported. */
-export const bareContext = (calibration: Calibration | null = null, seed = 0): PassContext =>
-  ({ calibration, seed, note: () => undefined, warn: () => undefined, progress: () => undefined });
+export const bareContext = (calibration: Calibration | null = null, seed = 0, reference: Graph<'float'> | null = null): PassContext =>
+  ({ calibration, seed, reference, note: () => undefined, warn: () => undefined, progress: () => undefined });
 
 /** Runs one pass outside a pipeline, its options completed. For scripts and tests. */
 export const runPass = async <From extends Stage, To extends Stage, O extends object>(

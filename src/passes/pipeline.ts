@@ -54,12 +54,14 @@ export const runPipeline = async (
 ): Promise<{ readonly graph: Graph; readonly records: readonly PassRecord[] }> => {
   const records: PassRecord[] = [];
   let current = graph;
+  let reference = context.reference;
   for (const [index, step] of steps.entries()) {
     const notes: Note[] = [];
     const start = performance.now();
     try {
       for (const observer of observers) observer.before?.(step, index, current);
-      const next: Graph = await step.pass.run(current, step.options, { ...context, note: (entry) => notes.push(entry) });
+      if (current.stage === 'float' && step.pass.to !== 'float') reference = current as Graph<'float'>;
+      const next: Graph = await step.pass.run(current, step.options, { ...context, reference, note: (entry) => notes.push(entry) });
       const record = { pass: step.pass.name, milliseconds: performance.now() - start, nodes: next.nodes.length, changed: next !== current, notes };
       for (const observer of observers) observer.after?.(step, index, next, record);
       records.push(record);
