@@ -21,6 +21,29 @@ export const placeOf = (site: Site): string | null => {
 
 export const errors = {
   // ---- LB01 command line
+  badCommandLine: (what: string, help: string | null) => error('LB0101', what, null, help),
+  badOption: (flag: string, value: string, expected: string) => error('LB0102', `${flag} ${quoteName(value)}: ${expected} was expected`),
+  optionNotAvailable: (flag: string, value: string, available: string) =>
+    error('LB0103', `${flag} ${quoteName(value)} is not available in this version`, null, available),
+  unreadableFile: (path: string, why: string) => error('LB0104', `${quoteName(path)} cannot be read: ${why}`, null, 'check the path'),
+  unwritableFile: (path: string, why: string) => error('LB0105', `${quoteName(path)} cannot be written: ${why}`, null, 'check the path and its permissions'),
+  outputExists: (folder: string) =>
+    error('LB0106', `${quoteName(folder)} exists and was not made by lowbitc`, null, 'choose another -o, or replace it with --force'),
+  notAnArtefact: (folder: string, why: string) =>
+    error('LB0107', `${quoteName(folder)} is not an output folder of lowbitc: ${why}`, null, 'make one with: lowbitc compile <model.onnx> -o <dir>'),
+  unknownTarget: (name: string, known: readonly string[]) =>
+    error('LB0108', `there is no target ${quoteName(name)} here`, null, `available: ${known.join(', ')}`),
+  missingInput: (name: string) => error('LB0109', `input ${quoteName(name)} has no data`, null, `give it as: --input ${name}=<file.npy>`),
+  unknownInput: (name: string, known: readonly string[]) =>
+    error('LB0110', `the model has no input ${quoteName(name)}`, null, `its inputs are: ${known.join(', ')}`),
+  sourceNotFound: (path: string) =>
+    error('LB0111', `the source model ${quoteName(path)} of this folder is not there`, null, 'say where it is with --model <file.onnx>'),
+  sourceChanged: (path: string) =>
+    error('LB0112', `${quoteName(path)} is not the model that this folder was compiled from: its SHA-256 differs`, null, 'compile again, or give the right file with --model'),
+  badPlugin: (path: string, why: string) =>
+    error('LB0113', `the plugin ${quoteName(path)} cannot be loaded: ${why}`, null, 'a plugin is a module whose default export is definePlugin({ name, … })'),
+  damagedArtefact: (path: string, why: string) =>
+    error('LB0114', `${quoteName(path)} is damaged: ${why}`, null, 'compile again'),
 
   // ---- LB02 IR, text and plugins
   misusedOp: (op: string, why: string, site: Site) => error('LB0201', `${quoteName(op)}: ${why}`, placeOf(site)),
