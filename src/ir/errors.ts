@@ -56,9 +56,29 @@ export const errors = {
   noIntegerForm: (node: { readonly op: string; readonly site: Site }) =>
     error('LB0302', `${quoteName(node.op)} has no integer form`, placeOf(node.site), 'cut the model before it with --cut-at, or give a plugin op for it with lower()'),
 
+  needsReference: (pass: string) =>
+    error('LB0304', `pass ${quoteName(pass)} compares with the float graph, and the pipeline holds none`, null, 'start the pipeline from the model, or hand in the float graph as reference'),
   cannotNormalize: (why: string) => error('LB0303', `--mean and --std do not fit: ${why}`, null, 'give one number, or one for each channel of a [N, C, H, W] input'),
 
   // ---- LB04 ONNX import
+  brokenFile: (offset: number, why: string) =>
+    error('LB0401', `the file is not a readable ONNX model: ${why}`, `byte ${offset}`, 'check that the file is complete; export or download it again'),
+  brokenModel: (why: string, at: string | null = null) =>
+    error('LB0402', why, at, 'check the model with onnx.checker.check_model(path, full_check=True), or export it again'),
+  brokenTensor: (name: string, why: string) =>
+    error('LB0403', `tensor ${quoteName(name)}: ${why}`, null, 'export the model again'),
+  externalData: (name: string, why: string) =>
+    error('LB0404', `external data of tensor ${quoteName(name)}: ${why}`, null, 'keep the data file in the folder of the model, or save the model as one file'),
+  tooLarge: (what: string, size: number, limit: number, at: string | null = null) =>
+    error('LB0405', `${what} would have ${size} elements, more than ${limit}`, at, 'check the shapes; bind other sizes with --dim or --shape'),
+  unsupportedNodes: (op: string, why: string | null, names: readonly string[]) =>
+    error('LB0406', `${quoteName(op)} ${why === null ? 'is not supported' : `is not supported here: ${why}`} (${names.length} node${names.length === 1 ? '' : 's'})`,
+      names.slice(0, 5).map(quoteName).join(', ') + (names.length > 5 ? ` and ${names.length - 5} more` : ''),
+      'cut the model before these nodes with --cut-at <value>, or replace them in the export'),
+  badBinding: (what: string, known: readonly string[]) =>
+    error('LB0407', what, null, known.length > 0 ? `available: ${known.slice(0, 20).map(quoteName).join(', ')}` : null),
+  badNode: (why: string, at: string) =>
+    error('LB0408', why, at, 'check the model with onnx.checker.check_model(path, full_check=True); bind symbolic sizes with --dim'),
 
   // ---- LB05 data and calibration
 
@@ -81,5 +101,13 @@ export const errors = {
 } as const;
 
 export const warnings = {
+  unknownFields: (fields: readonly string[]) =>
+    warning('LB0420', `the model uses parts of a newer ONNX that are ignored: ${fields.slice(0, 5).join(', ')}`, null, 'compare the results with the source model'),
+  newerOpset: (version: number, known: number) =>
+    warning('LB0421', `operator set ${version} is newer than ${known}, the newest that was checked`, null, 'compare the results with the source model'),
+  ignoredAttributes: (at: string, names: readonly string[]) =>
+    warning('LB0422', `attribute ${names.map(quoteName).join(', ')} is not known and was ignored`, at, 'compare the results with the source model'),
+  declaredShape: (name: string, declared: string, found: string) =>
+    warning('LB0423', `${quoteName(name)} is declared as [${declared}] but has the shape [${found}]`, null, null),
   example: (what: string) => warning('LB0099', what),
 } as const;
