@@ -1,10 +1,20 @@
 /** From model bytes to artefacts in memory: import → pipeline → backends. Nothing here touches files. */
-import type { Artefact } from './backends/backend.ts';
+import { builtInBackends, programOf, type Artefact } from './backends/backend.ts';
+import { createCalibration } from './calibration/calibration.ts';
 import type { Samples } from './calibration/samples.ts';
-import type { Diagnostic } from './ir/diagnostic.ts';
+import { bindSymbols } from './ir/bind-symbols.ts';
+import { CompileError, type Diagnostic } from './ir/diagnostic.ts';
+import { isStatic, symbolsOf } from './ir/dim.ts';
+import { errors, warnings } from './ir/errors.ts';
 import type { Graph } from './ir/graph.ts';
-import type { PassRecord, Pipeline, PipelineObserver } from './passes/pipeline.ts';
-import type { Plugin } from './plugin.ts';
+import { floatOps } from './ir/ops/index.ts';
+import { verify } from './ir/verify.ts';
+import { importModel, type ModelSource } from './onnx/import.ts';
+import { builtInPasses } from './passes/index.ts';
+import type { PassContext } from './passes/pass.ts';
+import { resolvePipeline, runPipeline, toPipeline, type PassRecord, type Pipeline, type PipelineObserver } from './passes/pipeline.ts';
+import { placePasses, presetPipeline, withoutPasses } from './passes/presets.ts';
+import { buildToolbox, type Plugin, type Toolbox } from './plugin.ts';
 
 export interface CompileOptions {
   /** stem of the emitted names; an identifier is derived from it */
@@ -21,11 +31,11 @@ export interface CompileOptions {
   readonly disabledPasses?: readonly string[];
   readonly plugins?: readonly Plugin[];
   readonly seed?: number;
-  /** opened against the imported graph's inputs; null only with `synthetic` */
-  readonly openSamples: ((inputs: Graph['inputs']) => Promise<Samples>) | null;
-  readonly synthetic?: boolean;
-  /** float input = (data − mean) / std, per channel; the compiled model then takes the data itself */
+  /** opens the sample set against the imported graph's inputs; null when there is no data */
+  readonly openSamples: ((inputs: Graph['inputs']) => Samples) | null;
+  /** float input = (data − mean) / std, per channel; the compiled model then takes the data itself, and samples hold the data */
   readonly normalization?: { readonly mean: readonly number[]; readonly std: readonly number[]; readonly dtype: 'u8' | 'i16' };
+  /** worker threads of calibration; the result does not depend on it */
   readonly threads?: number;
   readonly observers?: readonly PipelineObserver[];
   readonly onProgress?: (label: string, done: number, total: number) => void;
@@ -33,14 +43,100 @@ export interface CompileOptions {
   readonly externalData?: (location: string, offset: number, length: number | null) => Uint8Array;
 }
 
+export interface CompiledTarget {
+  readonly name: string;
+  /** paths relative to the output folder */
+  readonly files: readonly Artefact[];
+  readonly weightBytes: number;
+  readonly arenaBytes: number;
+}
+
 export interface Compilation {
+  /** the model as imported, symbols bound */
   readonly float: Graph<'float'>;
-  readonly kernel: Graph<'kernel'>;
+  /** the last graph of the pipeline; a kernel graph unless the pipeline stops earlier */
+  readonly graph: Graph;
   /** the pipeline that ran, all defaults written out */
   readonly pipeline: Pipeline;
   readonly records: readonly PassRecord[];
   readonly diagnostics: readonly Diagnostic[];
-  /** per target: its files (paths relative to the output folder) and sizes */
-  readonly targets: readonly { readonly name: string; readonly files: readonly Artefact[]; readonly weightBytes: number; readonly arenaBytes: number }[];
+  /** empty when the pipeline stops before the kernel stage */
+  readonly targets: readonly CompiledTarget[];
   readonly samples: { readonly count: number; readonly digest: string } | null;
 }
+
+/** The built-in ops, passes and backends, and those of the plugins. */
+export const toolboxWith = (plugins: readonly Plugin[]): Toolbox =>
+  buildToolbox({ ops: floatOps, passes: builtInPasses, backends: builtInBackends }, plugins);
+
+/** A model ready for passes: imported, and every symbol bound. A free leading axis is a batch and becomes 1. */
+export const importBound = (model: ModelSource, options: Pick<CompileOptions, 'dims' | 'shapes' | 'cutAt' | 'externalData'>):
+{ readonly graph: Graph<'float'>; readonly diagnostics: readonly Diagnostic[] } => {
+  const { graph, warnings: found } = importModel(model, options);
+  const free = symbolsOf(graph.inputs.flatMap(({ type }) => type.shape));
+  const batches = new Set(graph.inputs.flatMap(({ type: { shape } }) => (shape.length > 0 && !isStatic(shape[0]) ? symbolsOf([shape[0]]) : [])));
+  const unbound = free.filter((symbol) => !batches.has(symbol));
+  if (unbound.length > 0) throw new CompileError(errors.unboundSymbols(unbound), 'usage');
+  if (free.length === 0) return { graph, diagnostics: found };
+  return {
+    graph: bindSymbols(graph, new Map(free.map((symbol) => [symbol, 1]))),
+    diagnostics: [...found, ...free.map((symbol) => warnings.batchBound(symbol))],
+  };
+};
+
+/** The pipeline that a compilation runs: the given one or the preset, with plugin passes put in and disabled ones left out. */
+export const pipelineFor = (options: Pick<CompileOptions, 'pipeline' | 'bits' | 'normalization' | 'plugins' | 'disabledPasses'>): Pipeline => {
+  const placed = (options.plugins ?? []).flatMap((plugin) => plugin.passes ?? []);
+  const pipeline = options.pipeline ?? placePasses(
+    presetPipeline({ bits: options.bits ?? 'w8a8', normalization: options.normalization ?? null }),
+    placed.map(({ pass, ...place }) => ({ name: pass.name, ...place })),
+  );
+  return withoutPasses(pipeline, options.disabledPasses ?? []);
+};
+
+export const compile = async (model: ModelSource, options: CompileOptions): Promise<Compilation> => {
+  const toolbox = toolboxWith(options.plugins ?? []);
+  const backends = options.targets.map((name) => toolbox.backends.get(name)
+    ?? fail(errors.unknownTarget(name, [...toolbox.backends.keys()])));
+  const steps = resolvePipeline(pipelineFor(options), toolbox.passes);
+  const { graph: float, diagnostics: imported } = importBound(model, options);
+  const diagnostics: Diagnostic[] = [...imported];
+  const samples = options.openSamples === null ? null : options.openSamples(float.inputs);
+  const onProgress = options.onProgress ?? (() => undefined);
+  const calibration = samples === null ? null
+    : createCalibration(samples, { data: options.normalization?.dtype ?? null, threads: options.threads ?? null, onProgress });
+  const context: PassContext = {
+    calibration, seed: options.seed ?? 0, reference: null, note: () => undefined,
+    warn: (diagnostic) => diagnostics.push(diagnostic), progress: onProgress,
+  };
+  const verifying: PipelineObserver = { after: (_, __, graph) => assertValid(graph) };
+  try {
+    const { graph, records } = await runPipeline(float, steps, context, [verifying, ...(options.observers ?? [])]);
+    const targets = graph.stage === 'kernel' ? await emitAll(graph as Graph<'kernel'>, backends, options.name) : [];
+    return {
+      float, graph, pipeline: toPipeline(steps), records, diagnostics, targets,
+      samples: samples === null ? null : { count: samples.count, digest: samples.digest },
+    };
+  } finally {
+    await calibration?.close();
+  }
+};
+
+const emitAll = async (graph: Graph<'kernel'>, backends: readonly (typeof builtInBackends)[number][], name: string): Promise<readonly CompiledTarget[]> => {
+  const program = programOf(graph);
+  const targets: CompiledTarget[] = [];
+  for (const backend of backends) {
+    const { artefacts, weightBytes, arenaBytes } = await backend.emit(program, { name });
+    targets.push({ name: backend.name, files: artefacts, weightBytes, arenaBytes });
+  }
+  return targets;
+};
+
+/** A pass that leaves an invalid graph behind is a fault of the pass. */
+const assertValid = (graph: Graph): void => {
+  const faults = verify(graph);
+  if (faults.length > 0) throw new CompileError(faults, 'internal');
+};
+
+const fail = (diagnostic: Diagnostic): never => { throw new CompileError(diagnostic, 'usage'); };
+

@@ -45,6 +45,9 @@ export const errors = {
   damagedArtefact: (path: string, why: string) =>
     error('LB0114', `${quoteName(path)} is damaged: ${why}`, null, 'compile again'),
 
+  unboundSymbols: (symbols: readonly string[]) =>
+    error('LB0115', `the model leaves ${symbols.map(quoteName).join(', ')} open`, null, `give a size: --dim ${symbols[0]}=1`),
+
   // ---- LB02 IR, text and plugins
   misusedOp: (op: string, why: string, site: Site) => error('LB0201', `${quoteName(op)}: ${why}`, placeOf(site)),
   nameClash: (kind: string, name: string, first: string, second: string) =>
@@ -56,6 +59,8 @@ export const errors = {
   noIntegerForm: (node: { readonly op: string; readonly site: Site }) =>
     error('LB0302', `${quoteName(node.op)} has no integer form`, placeOf(node.site), 'cut the model before it with --cut-at, or give a plugin op for it with lower()'),
 
+  cannotRescale: (at: string) =>
+    error('LB0305', 'no multiplier and shift represent the scale of this value without overflow', at, 'give it more bits with --keep, or look at its range with lowbitc print --stage quant'),
   needsReference: (pass: string) =>
     error('LB0304', `pass ${quoteName(pass)} compares with the float graph, and the pipeline holds none`, null, 'start the pipeline from the model, or hand in the float graph as reference'),
   cannotNormalize: (why: string) => error('LB0303', `--mean and --std do not fit: ${why}`, null, 'give one number, or one for each channel of a [N, C, H, W] input'),
@@ -81,6 +86,33 @@ export const errors = {
     error('LB0408', why, at, 'check the model with onnx.checker.check_model(path, full_check=True); bind symbolic sizes with --dim'),
 
   // ---- LB05 data and calibration
+  unreadableData: (path: string, why: string) =>
+    error('LB0501', `${quoteName(path)} cannot be read: ${why}`, null, 'check the path given to --calib or --input'),
+  badNpy: (path: string, why: string) =>
+    error('LB0502', `${quoteName(path)} is not a usable .npy file: ${why}`, null, 'write it with numpy.save'),
+  badNpz: (path: string, why: string) =>
+    error('LB0503', `${quoteName(path)} is not a usable .npz file: ${why}`, null, 'write it with numpy.savez(path, <input name>=array, …)'),
+  sampleShape: (path: string, shape: readonly number[], input: string, wanted: string) =>
+    error('LB0504', `the samples in ${quoteName(path)} have the shape [${shape.slice(1).join(', ')}], but input ${quoteName(input)} takes [${wanted}]`, null,
+      'the first axis of the file counts samples; the rest must hold as many elements as one run of the input'),
+  missingInput: (path: string, input: string, has: readonly string[]) =>
+    error('LB0505', `${quoteName(path)} has no samples for input ${quoteName(input)}`, null,
+      `it has ${has.slice(0, 8).map(quoteName).join(', ')}; name each array or file like the input it is for`),
+  notFinite: (path: string, sample: number, what: string) =>
+    error('LB0506', `sample ${sample} of ${quoteName(path)} holds ${what}`, null, 'remove the sample, or repair what wrote the file'),
+  sampleRange: (path: string, sample: number, value: string, dtype: string, input: string) =>
+    error('LB0507', `sample ${sample} of ${quoteName(path)} holds ${value}, which is no ${dtype} for input ${quoteName(input)}`),
+  badNormalization: (why: string) =>
+    error('LB0508', `--mean and --std do not fit: ${why}`, null, 'give one number, or one for each channel of the input'),
+  unequalCounts: (first: string, firstCount: number, second: string, secondCount: number) =>
+    error('LB0509', `${quoteName(first)} holds ${firstCount} samples, but ${quoteName(second)} ${secondCount}`),
+  noSamples: (path: string) => error('LB0510', `${quoteName(path)} holds no samples`),
+  symbolicInput: (input: string, shape: string) =>
+    error('LB0511', `input ${quoteName(input)} has the shape [${shape}], whose sizes are not all known`, null, 'give the sizes with --dim or --shape'),
+  noOnnxRuntime: (why: string) =>
+    error('LB0512', `onnxruntime-node cannot be used: ${why}`, null,
+      'install it with: ONNXRUNTIME_NODE_INSTALL=skip npm install onnxruntime-node; or leave --executor out'),
+  badLabels: (path: string, why: string) => error('LB0513', `the labels in ${quoteName(path)} do not fit: ${why}`),
 
   // ---- LB06 backends and artefacts
 
@@ -90,6 +122,10 @@ export const errors = {
   passOutOfOrder: (name: string, needs: string, has: string) =>
     error('LB0702', `pass ${quoteName(name)} takes a ${needs} graph, but the graph is ${has} at this place`, null, 'move it; lowbitc passes shows the stages of each'),
   badPassOption: (name: string, why: string) => error('LB0703', `pass ${quoteName(name)}: ${why}`, null, `lowbitc passes ${name}`),
+  badBits: (bits: string) => error('LB0705', `${quoteName(bits)} names no precision`, null, 'write w8a8: weight bits 2 to 8, activation bits 4 to 8'),
+  noAnchor: (pass: string, anchor: string) =>
+    error('LB0706', `pass ${quoteName(pass)} asks to stand next to ${quoteName(anchor)}, which the pipeline does not hold`, null, 'name both in --passes'),
+  notInPipeline: (pass: string) => error('LB0707', `pass ${quoteName(pass)} is not in the pipeline`, null, 'see the pipeline with: lowbitc compile … -v'),
   badPipelineText: (why: string, text: string) =>
     error('LB0704', `the pipeline ${quoteName(text)} cannot be read: ${why}`, null, "write it as: 'fold-batch-norm, quantize-weights{bits: 8}'"),
 
@@ -109,5 +145,5 @@ export const warnings = {
     warning('LB0422', `attribute ${names.map(quoteName).join(', ')} is not known and was ignored`, at, 'compare the results with the source model'),
   declaredShape: (name: string, declared: string, found: string) =>
     warning('LB0423', `${quoteName(name)} is declared as [${declared}] but has the shape [${found}]`, null, null),
-  example: (what: string) => warning('LB0099', what),
+  batchBound: (symbol: string) => warning('LB0116', `the batch ${quoteName(symbol)} was set to 1`, null, `choose another with --dim ${symbol}=8`),
 } as const;

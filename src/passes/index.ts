@@ -1,0 +1,20 @@
+/** The passes that come with the compiler, and what it takes to run and combine them. */
+import { canonicalizePasses } from './canonicalize.ts';
+import { composeTables } from './compose-tables.ts';
+import { correctBias } from './correct-bias.ts';
+import { lowerToKernels } from './lower-to-kernels.ts';
+import { normalizeInput } from './normalize-input.ts';
+import type { AnyPass } from './pass.ts';
+import { pruneDeadInputs } from './prune-dead-inputs.ts';
+import { quantizeActivations } from './quantize-activations.ts';
+import { quantizeWeights } from './quantize-weights.ts';
+
+export const builtInPasses: readonly AnyPass[] = [
+  normalizeInput, ...canonicalizePasses, pruneDeadInputs, quantizeActivations, quantizeWeights, correctBias, lowerToKernels, composeTables,
+];
+
+export * from './canonicalize.ts';
+export { composeTables, correctBias, lowerToKernels, normalizeInput, pruneDeadInputs, quantizeActivations, quantizeWeights };
+export { bareContext, completeOptions, definePass, runPass, type AnyPass, type Note, type Pass, type PassContext } from './pass.ts';
+export { parsePipeline, printPipeline, resolvePipeline, runPipeline, toPipeline, type PassRecord, type Pipeline, type PipelineObserver, type ResolvedStep, type Step } from './pipeline.ts';
+export { parseBits, placePasses, presetPipeline, withoutPasses, type PresetRequest } from './presets.ts';

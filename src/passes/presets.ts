@@ -1,0 +1,56 @@
+/** From what the user asks for to an explicit pipeline. Presets only build the list; nothing else depends on them. */
+import { CompileError } from '../ir/diagnostic.ts';
+import { errors } from '../ir/errors.ts';
+import { canonicalizePasses } from './canonicalize.ts';
+import type { Pipeline, Step } from './pipeline.ts';
+
+export interface PresetRequest {
+  /** `w8a8`: weight bits 2 to 8, activation bits 4 to 8 */
+  readonly bits: string;
+  readonly normalization: { readonly mean: readonly number[]; readonly std: readonly number[] } | null;
+}
+
+export const presetPipeline = ({ bits, normalization }: PresetRequest): Pipeline => {
+  const { weights, activations } = parseBits(bits);
+  const step = (pass: string, options: Step['options'] = {}): Step => ({ pass, options });
+  return [
+    ...(normalization === null ? [] : [step('normalize-input', { ...normalization })]),
+    ...canonicalizePasses.map(({ name }) => step(name)),
+    step('prune-dead-inputs'),
+    step('quantize-activations', { bits: activations, range: activations < 8 ? 'mse' : 'min-max' }),
+    step('quantize-weights', { bits: weights }),
+    step('correct-bias'),
+    step('lower-to-kernels'),
+    step('compose-tables'),
+  ];
+};
+
+/** `w4a8` → { weights: 4, activations: 8 } */
+export const parseBits = (bits: string): { readonly weights: number; readonly activations: number } => {
+  const found = /^w([2-8])a([4-8])$/.exec(bits);
+  if (found === null) throw new CompileError(errors.badBits(bits), 'usage');
+  return { weights: Number(found[1]), activations: Number(found[2]) };
+};
+
+/** Puts passes into a pipeline next to the ones they name; a pass without a place stays out. */
+export const placePasses = (
+  pipeline: Pipeline, placed: readonly { readonly name: string; readonly before?: string; readonly after?: string; readonly options?: Step['options'] }[],
+): Pipeline => {
+  const steps = [...pipeline];
+  for (const { name, before, after, options = {} } of placed) {
+    const anchor = before ?? after;
+    if (anchor === undefined) continue;
+    const at = before === undefined ? steps.findLastIndex(({ pass }) => pass === anchor) : steps.findIndex(({ pass }) => pass === anchor);
+    if (at < 0) throw new CompileError(errors.noAnchor(name, anchor), 'usage');
+    steps.splice(before === undefined ? at + 1 : at, 0, { pass: name, options });
+  }
+  return steps;
+};
+
+/** The pipeline without the named passes. Passes that lead from one stage to the next cannot be left out. */
+export const withoutPasses = (pipeline: Pipeline, disabled: readonly string[]): Pipeline => {
+  for (const name of disabled) {
+    if (!pipeline.some(({ pass }) => pass === name)) throw new CompileError(errors.notInPipeline(name), 'usage');
+  }
+  return pipeline.filter(({ pass }) => !disabled.includes(pass));
+};
