@@ -56,7 +56,7 @@ const correct = async (graph: Graph<'quant'>, targets: ReadonlyMap<string, Float
     held.set(input, Array.from({ length: count }, () => null as unknown as Tensor));
   }
   for (let i = 0; i < count; i++) {
-    const sample = samples.at(i);
+    const sample = samples.get(i);
     for (const input of graph.inputs) (held.get(input) as Tensor[])[i] = quantized(sample[input.name], input.type);
   }
   const evaluate = realEvaluator();

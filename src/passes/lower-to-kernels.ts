@@ -48,7 +48,7 @@ type Arm = (node: never, lowering: Lowering) => Lowered;
 const refuse = (node: Node): Lowered => { throw new CompileError(errors.noIntegerForm(node), 'unsupported'); };
 
 type UnaryName = (typeof unaryOps)[number]['name'];
-const unaryArms = Object.fromEntries(unaryOps.map((op) => [op.name, unaryTable])) as Record<UnaryName, Arm>;
+const unaryArms = Object.fromEntries(unaryOps.map((op) => [op.name, unaryTable as Arm])) as Record<UnaryName, Arm>;
 
 const arms: { readonly [K in keyof Arms<FloatNode, Lowered>]: Arm } = {
   ...unaryArms, relu: clampCodes, clip: clampCodes,

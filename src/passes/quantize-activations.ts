@@ -134,7 +134,9 @@ class Typing {
         return narrowed.get(made) ?? remember(narrowed, made, b.emit(quantize, { x: made }, {},
           { name: `${made.name}.narrow`, type: this.narrowCopy(value, traitOf(node).reads === 'symmetric') }));
       };
-      const type = this.exact.has(node.output) ? node.output.type : withShape(typeOf(node.output), node.output);
+      const activation = this.activationOn(node.output);
+      const codes = withShape(typeOf(node.output), node.output);
+      const type = this.exact.has(node.output) ? node.output.type : activation === null ? codes : limited(codes, activation);
       renewed.set(node.output, b.copy(node, mapOperands(node, read), type));
     }
     return b.finish('quant', this.graph.name, this.graph.outputs.map(({ name, value }) => ({ name, value: now(value) })));
@@ -155,12 +157,18 @@ class Typing {
 
   private keepOneReal(node: Node): void {
     const { x, y } = node.inputs as { x: Value; y: Value };
-    if (x === y || constantOf(x) !== null || constantOf(y) !== null) return;
+    if (x === y) return;
     const position = (value: Value): number => (isNode(value.def) ? this.graph.nodes.indexOf(value.def) : -1);
     const candidates = [x, y].filter((value) => isNode(value.def) && accumulating.has(value.def.op) && this.soleUse(value)
       && sizeOf(value.type.shape) === sizeOf(node.output.type.shape));
     const latest = candidates.sort((p, q) => position(q) - position(p))[0];
     if (latest !== undefined) this.exact.add(latest);
+  }
+
+  /** The absorbed activation that reads a value, if there is one. */
+  private activationOn(value: Value): Node | null {
+    const [user] = this.users.get(value) ?? [];
+    return user !== undefined && this.absorbed.has(user.output) ? user : null;
   }
 
   private soleUse(value: Value): boolean {
@@ -186,20 +194,20 @@ class Typing {
     return narrowType(range, this.options.bits, members.some((value) => this.readSymmetric(value)));
   }
 
-  /** The union of the members' ranges, without those that an absorbed activation replaces. */
+  /** The union of the members' ranges, each limited by the activation it went through. */
   private jointRange(members: readonly Value[]): Range {
     const replaced = new Set([...this.absorbed.values()].map((node) => (node.inputs as { x: Value }).x));
-    const kept = members.filter((value) => !replaced.has(value));
-    const ranges = kept.map((value) => {
-      const found = this.ranges.get(value.name);
-      if (found === undefined) throw new CompileError(errors.internal(`no range was measured for ${value.name}`), 'internal');
-      const activation = this.absorbed.get(value);
-      return activation === undefined ? { ...found, floor: -Infinity, ceiling: Infinity } : { ...found, ...activationBounds(activation) };
-    });
-    return {
-      low: Math.min(0, ...ranges.map((r) => Math.max(r.low, r.floor))), high: Math.max(0, ...ranges.map((r) => Math.min(r.high, r.ceiling))),
-      floor: Math.min(...ranges.map((r) => r.floor)), ceiling: Math.max(...ranges.map((r) => r.ceiling)),
-    };
+    const ranges = members.filter((value) => !replaced.has(value)).map((value) => this.rangeOf(value));
+    return { low: Math.min(0, ...ranges.map(({ low }) => low)), high: Math.max(0, ...ranges.map(({ high }) => high)) };
+  }
+
+  private rangeOf(value: Value): Range {
+    const found = this.ranges.get(value.name);
+    if (found === undefined) throw new CompileError(errors.internal(`no range was measured for ${value.name}`), 'internal');
+    const activation = this.absorbed.get(value);
+    if (activation === undefined) return found;
+    const { floor, ceiling } = activationBounds(activation);
+    return { low: Math.max(found.low, floor), high: Math.min(found.high, ceiling) };
   }
 
   private isWide(value: Value): boolean {
@@ -225,8 +233,8 @@ class Typing {
   }
 
   private narrowCopy(value: Value, symmetric: boolean): TensorType {
-    const range = this.ranges.get(value.name)!;
-    return withShape(narrowType({ low: Math.min(0, range.low), high: Math.max(0, range.high), floor: -Infinity, ceiling: Infinity }, this.options.bits, symmetric), value);
+    const { low, high } = this.rangeOf(value);
+    return withShape(narrowType({ low: Math.min(0, low), high: Math.max(0, high) }, this.options.bits, symmetric), value);
   }
 
   /** A constant operand of element-wise arithmetic becomes 16-bit codes; tables take the type of what is read from them. */
@@ -245,9 +253,6 @@ class Typing {
 interface Range {
   readonly low: number;
   readonly high: number;
-  /** bounds of an absorbed activation; ±Infinity where there is none */
-  readonly floor: number;
-  readonly ceiling: number;
 }
 
 const activationBounds = (node: Node): { floor: number; ceiling: number } =>
@@ -259,23 +264,25 @@ const withShape = (type: TensorType, value: Value): TensorType => tensorType(typ
 
 const scaleFor = (span: number, codes: number): number => Math.fround(span > 0 ? span / codes : 1);
 
-const symmetricType = (dtype: IntegerDType, largest: number, codes = rangeOf(dtype)[1], bounds?: Range): TensorType => {
-  const scale = scaleFor(largest, codes);
-  const low = Math.max(-codes, bounds === undefined ? -codes : quantizeReal(bounds.floor, scale, 0, -codes, codes));
-  const high = bounds === undefined ? codes : quantizeReal(bounds.ceiling, scale, 0, -codes, codes);
-  const quant: UniformQuant = { kind: 'uniform', scale, zero: 0, axis: null, low, high };
-  return tensorType(dtype, [], quant);
-};
+const symmetricType = (dtype: IntegerDType, largest: number, codes = rangeOf(dtype)[1]): TensorType =>
+  tensorType(dtype, [], { kind: 'uniform', scale: scaleFor(largest, codes), zero: 0, axis: null, low: -codes, high: codes });
 
-const wideType = (range: Range): TensorType =>
-  symmetricType('i16', Math.max(range.high, -range.low) * WIDE_HEADROOM, 32767, range);
+const wideType = (range: Range): TensorType => symmetricType('i16', Math.max(range.high, -range.low) * WIDE_HEADROOM);
 
 const narrowType = (range: Range, bits: number, symmetric: boolean): TensorType => {
   const [low, high] = [-(2 ** (bits - 1)), 2 ** (bits - 1) - 1];
-  if (symmetric) return symmetricType('i8', Math.max(range.high, -range.low), high, range);
+  if (symmetric) return symmetricType('i8', Math.max(range.high, -range.low), high);
   const scale = scaleFor(range.high - range.low, high - low);
   const zero = Math.min(high, Math.max(low, low - Math.floor(range.low / scale + 0.5)));
   return tensorType('i8', [], { kind: 'uniform', scale, zero, axis: null, low, high });
+};
+
+/** The type with its codes limited to what the activation lets through. */
+const limited = (type: TensorType, activation: Node): TensorType => {
+  const quant = type.quant as UniformQuant;
+  const { floor, ceiling } = activationBounds(activation);
+  const code = (real: number): number => quantizeReal(real, quant.scale as number, quant.zero as number, quant.low, quant.high);
+  return tensorType(type.dtype, type.shape, { ...quant, low: code(floor), high: code(ceiling) });
 };
 
 /** Softmax results: 1 is code 65535, so the scale is the float32 next to 1/65535. */

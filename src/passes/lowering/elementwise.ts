@@ -7,7 +7,7 @@ import type { NodeOf } from '../../ir/op.ts';
 import type * as float from '../../ir/ops/index.ts';
 import { requantizeAdd, requantizeMul } from '../../ir/ops/kernel-requantize.ts';
 import { scaleOf, zeroOf, type UniformQuant } from '../../ir/quant.ts';
-import { chooseDyadicAdd, chooseDyadicMul } from '../../numerics/choose-dyadic.ts';
+import { chooseDyadicAdd, chooseDyadicMul, type Term } from '../../numerics/choose-dyadic.ts';
 import { tableOfReal } from './moves.ts';
 import { asSum, channelsOf, outputDType, quantOf, type Lowered, type Lowering, type Sum } from './lowering.ts';
 
@@ -25,7 +25,7 @@ const twoOperands = (node: Pair, lowering: Lowering, sign: 1 | -1): Lowered => {
   if (constants[0] !== null) return shifted(sumOf(lowering, y), constants[0], sign);
   const swap = !equalShapes(x.type.shape, node.output.type.shape) || (lowering.of(y).kind === 'sum' && lowering.of(x).kind === 'codes');
   const [first, second] = swap ? [sumOf(lowering, y), sumOf(lowering, x)] : [sumOf(lowering, x), sumOf(lowering, y)];
-  const [signFirst, signSecond] = swap ? [sign, 1] : [1, sign];
+  const [signFirst, signSecond] = swap ? [sign, 1 as const] : [1 as const, sign];
   if (!equalShapes(first.value.type.shape, node.output.type.shape)) throw new CompileError(errors.noIntegerForm(asPlainNode(node)), 'unsupported');
   return roundSum(node, scaled(first, signFirst), broadcastTo(scaled(second, signSecond), first.factors.length), lowering);
 };
@@ -35,8 +35,8 @@ const roundSum = (node: Pair, x: Sum, y: Sum, lowering: Lowering): Lowered => {
   const quant = type.quant as UniformQuant;
   const scale = scaleOf(quant);
   const chosen = chooseDyadicAdd({
-    factorsX: x.factors.map((f) => f / scale), factorsY: y.factors.map((f) => f / scale), offsets: x.offsets.map((o, c) => (o + y.offsets[c]) / scale),
-    zero: zeroOf(quant), low: quant.low, high: quant.high, x: { low: x.low, high: x.high }, y: { low: y.low, high: y.high },
+    x: termOf(x, scale), y: termOf(y, scale), offsets: x.offsets.map((o, c) => (o + y.offsets[c]) / scale),
+    zero: zeroOf(quant), low: quant.low, high: quant.high,
   });
   if (chosen === null) throw new CompileError(errors.cannotRescale(placeOf(node.site) ?? node.output.name), 'model');
   const name = node.output.name;
@@ -48,6 +48,9 @@ const roundSum = (node: Pair, x: Sum, y: Sum, lowering: Lowering): Lowered => {
     }, { shift: chosen.shift, low: quant.low, high: quant.high, to: outputDType(type) }, { replaces: node.output, type }),
   };
 };
+
+const termOf = ({ factors, zeros, low, high }: Sum, scale: number): Term =>
+  ({ scales: factors.map((f) => f / scale), zeros, least: low, greatest: high });
 
 /** A product with a per-channel constant is an affine map; of two computed values, a two-operand kernel. */
 export const product = (node: NodeOf<typeof float.mul>, lowering: Lowering): Lowered => {
@@ -63,14 +66,15 @@ export const product = (node: NodeOf<typeof float.mul>, lowering: Lowering): Low
   const type = node.output.type;
   const quant = type.quant as UniformQuant;
   const [p, q] = [quantOf(a), quantOf(b)];
+  const products = [p.low - zeroOf(p), p.high - zeroOf(p)].flatMap((u) => [q.low - zeroOf(q), q.high - zeroOf(q)].map((v) => u * v));
   const chosen = chooseDyadicMul({
-    factor: (scaleOf(p) * scaleOf(q)) / scaleOf(quant), zero: zeroOf(quant), low: quant.low, high: quant.high,
-    x: { low: p.low - zeroOf(p), high: p.high - zeroOf(p) }, y: { low: q.low - zeroOf(q), high: q.high - zeroOf(q) },
+    scale: (scaleOf(p) * scaleOf(q)) / scaleOf(quant), least: Math.min(...products), greatest: Math.max(...products),
+    zero: zeroOf(quant), low: quant.low, high: quant.high,
   });
   if (chosen === null) throw new CompileError(errors.cannotRescale(placeOf(node.site) ?? node.output.name), 'model');
   return {
     kind: 'codes',
-    value: lowering.b.emit(requantizeMul, { x: a, y: b }, { zeroX: zeroOf(p), zeroY: zeroOf(q), ...chosen, low: quant.low, high: quant.high, to: outputDType(type) },
+    value: lowering.b.emit(requantizeMul, { x: a, y: b }, { zeroX: zeroOf(p), zeroY: zeroOf(q), mul: chosen.mul, add: chosen.add, shift: chosen.shift, low: quant.low, high: quant.high, to: outputDType(type) },
       { replaces: node.output, type }),
   };
 };
@@ -88,9 +92,9 @@ export const perChannelMap = (node: NodeOf<typeof float.batchNorm> | NodeOf<type
 
 /** An affine map of bytes is a table; of wider codes, a rescale (two-operand form with y = x·0 where a factor is negative). */
 const affine = (node: Node, sum: Sum, lowering: Lowering): Lowered => {
-  const { value, factors, offsets } = sum;
+  const { value, factors, zeros, offsets } = sum;
   if (value.type.quant !== null && ['i8', 'u8'].includes(value.type.dtype)) {
-    return { kind: 'codes', value: tableOfReal(node, value, factors.length, (code, c) => factors[c] * code + offsets[c], lowering) };
+    return { kind: 'codes', value: tableOfReal(node, value, factors.length, (code, c) => factors[c] * (code - zeros[c]) + offsets[c], lowering) };
   }
   if (factors.every((f) => f >= 0)) return sum;
   return roundSum(node as unknown as Pair, sum, { ...sum, factors: new Float64Array(factors.length), offsets: new Float64Array(factors.length) }, lowering);
@@ -109,7 +113,7 @@ const shifted = (sum: Sum, by: Float64Array, sign: 1 | -1): Sum =>
 const broadcastTo = (sum: Sum, channels: number): Sum => {
   if (sum.factors.length === channels) return sum;
   const repeat = (list: Float64Array): Float64Array => new Float64Array(channels).fill(list[0]);
-  return { ...sum, factors: repeat(sum.factors), offsets: repeat(sum.offsets), low: repeat(sum.low), high: repeat(sum.high) };
+  return { ...sum, factors: repeat(sum.factors), zeros: repeat(sum.zeros), offsets: repeat(sum.offsets), low: repeat(sum.low), high: repeat(sum.high) };
 };
 
 /** The real numbers of a constant that varies along the last axis only, one for each channel of `result`; null for anything else. */

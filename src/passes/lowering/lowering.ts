@@ -17,11 +17,13 @@ export interface Codes {
   readonly kind: 'codes';
   readonly value: Value;
 }
-/** 32-bit sums: real = factor[c]·acc + offset[c], c the index on the last axis. */
+/** 32-bit sums: real = factor[c]·(acc − zero[c]) + offset[c], c the index on the last axis. */
 export interface Sum {
   readonly kind: 'sum';
   readonly value: Value;
   readonly factors: Float64Array;
+  /** integers: what the zero points of the operands add up to */
+  readonly zeros: Float64Array;
   readonly offsets: Float64Array;
   /** proven interval of the accumulator, for each channel */
   readonly low: Float64Array;
@@ -34,6 +36,7 @@ export class Lowering {
   readonly context: PassContext;
   private readonly lowered = new Map<Value, Lowered>();
   private readonly constants = new Map<Value, Value>();
+  private exponentialTable: Value | null = null;
 
   constructor(b: Builder, context: PassContext) {
     this.b = b;
@@ -68,13 +71,13 @@ export class Lowering {
   }
 
   /** clamp((acc·M + C) >> s) to the type of the node's output, with its name. */
-  round({ value, factors, offsets, low, high }: Sum, node: Node): Value {
+  round({ value, factors, zeros, offsets, low, high }: Sum, node: Node): Value {
     const type = node.output.type;
     const quant = type.quant as UniformQuant;
     const scale = scaleOf(quant);
     const chosen = chooseDyadic({
-      factors: factors.map((f) => f / scale), offsets: offsets.map((o) => o / scale),
-      zero: zeroOf(quant), low: quant.low, high: quant.high, accumulators: { low, high },
+      scales: factors.map((f) => f / scale), zeros, offsets: offsets.map((o) => o / scale), least: low, greatest: high,
+      zero: zeroOf(quant), low: quant.low, high: quant.high,
     });
     if (chosen === null) throw new CompileError(errors.cannotRescale(placeOf(node.site) ?? node.output.name), 'model');
     return this.b.emit(requantize, {
@@ -84,6 +87,11 @@ export class Lowering {
 
   words(name: string, data: Int32Array): Value {
     return this.b.constant(name, tensor(tensorType('i32', [data.length]), data));
+  }
+  /** The table of exponentials, one for all attentions of the graph. */
+  exponentials(table: Int16Array): Value {
+    this.exponentialTable ??= this.b.constant('exp', tensor(tensorType('i16', [table.length]), table));
+    return this.exponentialTable;
   }
   longs(name: string, data: BigInt64Array): Value {
     return this.b.constant(name, tensor(tensorType('i64', [data.length]), data));
@@ -99,11 +107,10 @@ export const quantOf = (value: Value): UniformQuant => value.type.quant as Unifo
 /** Size of the last axis, 1 for a scalar. */
 export const channelsOf = (value: Value): number => staticShape(value.type.shape).at(-1) ?? 1;
 
-/** A codes value seen as a sum: real = scale·code − scale·zero on every channel. */
+/** A codes value seen as a sum: real = scale·(code − zero) on every channel. */
 export const asSum = (value: Value): Sum => {
   const quant = quantOf(value);
   const channels = channelsOf(value);
   const fill = (x: number): Float64Array => new Float64Array(channels).fill(x);
-  const scale = scaleOf(quant);
-  return { kind: 'sum', value, factors: fill(scale), offsets: fill(-scale * zeroOf(quant)), low: fill(quant.low), high: fill(quant.high) };
+  return { kind: 'sum', value, factors: fill(scaleOf(quant)), zeros: fill(zeroOf(quant)), offsets: fill(0), low: fill(quant.low), high: fill(quant.high) };
 };

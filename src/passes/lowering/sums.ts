@@ -31,22 +31,22 @@ export const linear = (node: NodeOf<typeof float.linear>, lowering: Lowering): S
   return { kind: 'sum', value, low, high, ...worth(x, constantOf(weight)!, node.inputs.bias) };
 };
 
-/** What a unit of each row's accumulator is worth, and the real number that an accumulator of 0 stands for. */
-const worth = (x: Value, weight: Tensor, bias: Value | null): { factors: Float64Array; offsets: Float64Array } => {
+/** What each row's accumulator stands for: the value of its unit, the accumulator that the zero point of x makes, and the bias. */
+const worth = (x: Value, weight: Tensor, bias: Value | null): Pick<Sum, 'factors' | 'zeros' | 'offsets'> => {
   const rows = staticShape(weight.type.shape)[0];
   const perRow = weight.data.length / rows;
   const scale = scaleOf(quantOf(x));
   const zero = zeroOf(quantOf(x));
   const biases = constantOf(bias)?.data;
   const factors = new Float64Array(rows);
-  const offsets = new Float64Array(rows);
+  const zeros = new Float64Array(rows);
   for (let row = 0; row < rows; row++) {
     let sum = 0;
     for (let i = row * perRow; i < (row + 1) * perRow; i++) sum += Number(weight.data[i]);
     factors[row] = scale * scaleAt(weight.type.quant as UniformQuant, row);
-    offsets[row] = Number(biases?.[row] ?? 0) - factors[row] * zero * sum;
+    zeros[row] = zero * sum;
   }
-  return { factors, offsets };
+  return { factors, zeros, offsets: Float64Array.from(factors, (_, row) => Number(biases?.[row] ?? 0)) };
 };
 
 export const matmul = (node: NodeOf<typeof float.matmul>, lowering: Lowering): Sum => {
@@ -77,8 +77,7 @@ const reduced = (node: NodeOf<typeof float.reduceMean> | NodeOf<typeof float.red
   const quant = quantOf(x);
   const bound = [quant.low * count, quant.high * count];
   const value = lowering.b.emit(reduceSumCodes, { x }, node.attrs, { name: `${node.output.name}.acc` });
-  const factor = scaleOf(quant) * share(count);
-  return uniformSum(value, factor, -factor * zeroOf(quant) * count, bound);
+  return uniformSum(value, scaleOf(quant) * share(count), zeroOf(quant) * count, bound);
 };
 
 /** A mean of a window whose taps all count: no padding, or padding that counts as zeros. */
@@ -90,13 +89,12 @@ export const averagePool = (node: NodeOf<typeof float.averagePool>, lowering: Lo
   const count = kernel[0] * kernel[1];
   const bound = [quant.low * count, quant.high * count];
   const value = lowering.b.emit(sumPool, { x }, { kernel, strides, pads, padCode: zeroOf(quant) }, { name: `${node.output.name}.acc` });
-  const factor = scaleOf(quant) / count;
-  return uniformSum(value, factor, -factor * zeroOf(quant) * count, bound);
+  return uniformSum(value, scaleOf(quant) / count, zeroOf(quant) * count, bound);
 };
 
-const uniformSum = (value: Value, factor: number, offset: number, [low, high]: readonly number[]): Sum => {
+const uniformSum = (value: Value, factor: number, zero: number, [low, high]: readonly number[]): Sum => {
   const fill = (x: number): Float64Array => new Float64Array(channelsOf(value)).fill(x);
-  return { kind: 'sum', value, factors: fill(factor), offsets: fill(offset), low: fill(low), high: fill(high) };
+  return { kind: 'sum', value, factors: fill(factor), zeros: fill(zero), offsets: fill(0), low: fill(low), high: fill(high) };
 };
 
 const hull = (low: Float64Array, high: Float64Array): readonly number[] => [low.reduce((a, b) => Math.min(a, b), 0), high.reduce((a, b) => Math.max(a, b), 0)];
