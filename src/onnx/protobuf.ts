@@ -15,7 +15,7 @@ type Wire = InstanceType<typeof protobuf.Reader>;
 type Long = ReturnType<Wire['int64']>;
 
 const byNumber = Object.fromEntries(Object.entries(fieldsOf).map(([message, fields]) =>
-  [message, new Map(fields.map((field) => [field.number, field]))])) as Record<MessageName, ReadonlyMap<number, Field>>;
+  [message, new Map(fields.map((field) => [field.number, field]))])) as unknown as Record<MessageName, ReadonlyMap<number, Field>>;
 
 /** Decodes a ModelProto. Throws a CompileError that says where the bytes stop making sense. */
 export const decodeModel = (bytes: Uint8Array): ModelProto => decodeMessage('ModelProto', bytes);

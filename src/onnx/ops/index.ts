@@ -1,0 +1,11 @@
+/** Every ONNX op that is understood: one handler each, by op name, those of other domains as `domain.Name`. */
+import type { Handlers } from '../node.ts';
+import { elementwise } from './elementwise.ts';
+import { layout } from './layout.ts';
+import { linears } from './linear.ts';
+import { normalizers } from './normalize.ts';
+import { reductions } from './reduce.ts';
+import { shapes } from './shape.ts';
+import { windows } from './window.ts';
+
+export const handlers: Handlers = { ...elementwise, ...layout, ...linears, ...normalizers, ...reductions, ...shapes, ...windows };
