@@ -132,13 +132,15 @@ const largestShift = (terms: readonly Term[], target: Target, preShift: number, 
  */
 export const chooseDyadic = ({ scales, least, greatest, zeros, ...target }: Term & Target): Dyadic | null => {
   const term: Term = { scales, least, greatest, ...(zeros === undefined ? {} : { zeros }) };
-  const widest = Math.max(...Array.from(least, (v) => -v - 1), ...Array.from(greatest), 0);
+  const widest = Math.max(largest(least, (v) => -v - 1), largest(greatest, (v) => v));
   for (let preShift = 0; preShift < 31 && widest * 2 ** preShift < 2 ** 31; preShift++) {
     const found = largestShift([term], target, preShift, HIGH_WORD, MAX_SHIFT, LIMIT_64);
     if (found !== null) return { mul: found.muls[0], add: found.add, shift: found.shift, preShift, error: found.error };
   }
   return null;
 };
+const largest = (list: Reals, measure: (value: number) => number): number =>
+  Array.from(list, measure).reduce((a, b) => Math.max(a, b), 0);
 
 /**
  * Constants of a `requantize_add` whose result is rx·(x − zeroX) + ry·(y − zeroY) + offsets + zero. Where the error allows it, all
