@@ -33,7 +33,6 @@ export const errors = {
     error('LB0107', `${quoteName(folder)} is not an output folder of lowbitc: ${why}`, null, 'make one with: lowbitc compile <model.onnx> -o <dir>'),
   unknownTarget: (name: string, known: readonly string[]) =>
     error('LB0108', `there is no target ${quoteName(name)} here`, null, `available: ${known.join(', ')}`),
-  missingInput: (name: string) => error('LB0109', `input ${quoteName(name)} has no data`, null, `give it as: --input ${name}=<file.npy>`),
   unknownInput: (name: string, known: readonly string[]) =>
     error('LB0110', `the model has no input ${quoteName(name)}`, null, `its inputs are: ${known.join(', ')}`),
   sourceNotFound: (path: string) =>
@@ -112,6 +111,8 @@ export const errors = {
   noOnnxRuntime: (why: string) =>
     error('LB0512', `onnxruntime-node cannot be used: ${why}`, null,
       'install it with: ONNXRUNTIME_NODE_INSTALL=skip npm install onnxruntime-node; or leave --executor out'),
+  tooLargeToRun: (bytes: number) =>
+    error('LB0514', `the float model needs ${Math.ceil(bytes / 2 ** 20)} MiB to run, more than the 4096 MiB of its executor`, null, 'lower the batch with --dim'),
   badLabels: (path: string, why: string) => error('LB0513', `the labels in ${quoteName(path)} do not fit: ${why}`),
 
   // ---- LB06 backends and artefacts
@@ -145,5 +146,8 @@ export const warnings = {
     warning('LB0422', `attribute ${names.map(quoteName).join(', ')} is not known and was ignored`, at, 'compare the results with the source model'),
   declaredShape: (name: string, declared: string, found: string) =>
     warning('LB0423', `${quoteName(name)} is declared as [${declared}] but has the shape [${found}]`, null, null),
+  syntheticData: () =>
+    warning('LB0117', 'the ranges come from random data (--synthetic): the program computes, but its results mean nothing', null, 'give real samples with --calib'),
+  targetSkipped: (target: string, why: string) => warning('LB0118', `target ${quoteName(target)} was not run: ${why}`),
   batchBound: (symbol: string) => warning('LB0116', `the batch ${quoteName(symbol)} was set to 1`, null, `choose another with --dim ${symbol}=8`),
 } as const;
