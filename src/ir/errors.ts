@@ -52,6 +52,17 @@ export const errors = {
   nameClash: (kind: string, name: string, first: string, second: string) =>
     error('LB0202', `${kind} ${quoteName(name)} comes from both ${quoteName(first)} and ${quoteName(second)}`, null, 'rename one, or load only one of the plugins'),
 
+  badText: (why: string, line: number, column: number, source: string, help: string | null = null) =>
+    error('LB0203', why, `line ${line}, column ${column}\n  ${source}\n  ${' '.repeat(Math.max(0, column - 1))}^`, help),
+  missingWeights: (digest: string) =>
+    error('LB0204', `the constant ${quoteName(digest)} is not in the weights file`, null, 'give the model.weights.bin that was written with this text'),
+  damagedWeights: (digest: string) =>
+    error('LB0205', `the constant ${quoteName(digest)} does not have the content that its digest names`, null, 'the weights file is damaged or belongs to another graph; write both again'),
+  badInput: (input: string, why: string) => error('LB0206', `input ${quoteName(input)}: ${why}`),
+  /** A broken invariant of a graph; codes LB0210 to LB0229, listed in `verify.ts`. */
+  invalidGraph: (code: Code, why: string, value: string, site: Site) =>
+    error(code, why, [`%${value}`, placeOf(site)].filter((part) => part !== null).join(', ')),
+
   // ---- LB03 quantization and lowering
   needsData: (pass: string) =>
     error('LB0301', `pass ${quoteName(pass)} needs calibration data`, null, 'give samples with --calib <file.npy>, or --synthetic to go on with made-up ones'),
