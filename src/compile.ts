@@ -7,14 +7,18 @@ import { CompileError, type Diagnostic } from './ir/diagnostic.ts';
 import { isStatic, symbolsOf } from './ir/dim.ts';
 import { errors, warnings } from './ir/errors.ts';
 import type { Graph } from './ir/graph.ts';
+import type { AnyOpDef } from './ir/op.ts';
 import { floatOps } from './ir/ops/index.ts';
 import { verify } from './ir/verify.ts';
-import { importModel, type ModelSource } from './onnx/import.ts';
+import { importModel } from './onnx/import.ts';
 import { builtInPasses } from './passes/index.ts';
 import type { PassContext } from './passes/pass.ts';
 import { resolvePipeline, runPipeline, toPipeline, type PassRecord, type Pipeline, type PipelineObserver } from './passes/pipeline.ts';
 import { placePasses, presetPipeline, withoutPasses } from './passes/presets.ts';
 import { buildToolbox, type Plugin, type Toolbox } from './plugin.ts';
+
+/** The bytes of an ONNX file, or a ModelProto object. */
+export type ModelSource = Uint8Array | object;
 
 export interface CompileOptions {
   /** stem of the emitted names; an identifier is derived from it */
@@ -67,7 +71,7 @@ export interface Compilation {
 
 /** The built-in ops, passes and backends, and those of the plugins. */
 export const toolboxWith = (plugins: readonly Plugin[]): Toolbox =>
-  buildToolbox({ ops: floatOps, passes: builtInPasses, backends: builtInBackends }, plugins);
+  buildToolbox({ ops: floatOps as readonly object[] as readonly AnyOpDef[], passes: builtInPasses, backends: builtInBackends }, plugins);
 
 /** A model ready for passes: imported, and every symbol bound. A free leading axis is a batch and becomes 1. */
 export const importBound = (model: ModelSource, options: Pick<CompileOptions, 'dims' | 'shapes' | 'cutAt' | 'externalData'>):

@@ -20,12 +20,13 @@ import { CompileError } from '../ir/diagnostic.ts';
 import { rangeOf, type IntegerDType } from '../ir/dtype.ts';
 import { errors } from '../ir/errors.ts';
 import { constantOf, isNode, usersOf, type Graph, type Node, type Value } from '../ir/graph.ts';
+import { quantizeTensor } from '../ir/evaluate.ts';
 import { int, oneOf, real } from '../ir/op.ts';
 import { quantize, unaryOps, type FloatNode } from '../ir/ops/index.ts';
 import { quantizeReal, type UniformQuant } from '../ir/quant.ts';
 import { mapOperands } from '../ir/rewrite.ts';
 import { Builder } from '../ir/build.ts';
-import { tensorType, type Tensor, type TensorType } from '../ir/type.ts';
+import { tensorType, type TensorType } from '../ir/type.ts';
 import { sizeOf } from '../ir/dim.ts';
 import { definePass } from './pass.ts';
 import type { ValueRange } from '../calibration/calibration.ts';
@@ -291,14 +292,6 @@ const probabilities = tensorType('u16', [], { kind: 'uniform', scale: Math.froun
 /** Integer data that the caller hands in as it is: code = value. */
 const codesOfData = (dtype: 'u8' | 'i16'): TensorType =>
   tensorType(dtype, [], { kind: 'uniform', scale: 1, zero: 0, axis: null, low: rangeOf(dtype)[0], high: rangeOf(dtype)[1] });
-
-/** Real constants as codes of `type`. */
-export const quantizeTensor = (source: Tensor, type: TensorType): Tensor => {
-  const { scale, zero, low, high } = type.quant as UniformQuant;
-  const data = type.dtype === 'i16' ? new Int16Array(source.data.length) : new Int8Array(source.data.length);
-  for (let i = 0; i < data.length; i++) data[i] = quantizeReal(Number(source.data[i]), scale as number, zero as number, low, high);
-  return { type, data };
-};
 
 const tiedOperands = (node: Node): readonly Value[] => {
   if (node.op === 'gather') return [];
