@@ -3,7 +3,9 @@
  * graph's identity, so passes may ask again freely.
  */
 import type { Graph } from '../ir/graph.ts';
+import { minMaxRange, mseRange, percentileRange, type Range } from './range.ts';
 import type { Samples } from './samples.ts';
+import { channelMeans, collectStatistics, type Statistics, type StatisticsOptions, type ValueStatistics } from './statistics.ts';
 
 /** The range of a value over the samples, after the chosen clipping. */
 export interface ValueRange {
@@ -26,6 +28,50 @@ export interface Calibration {
   ranges(graph: Graph<'float'>, request: RangeRequest): Promise<ReadonlyMap<string, ValueRange>>;
   /** least and greatest number of each last-axis channel of every value */
   channelRanges(graph: Graph<'float'>): Promise<ReadonlyMap<string, { readonly low: Float64Array; readonly high: Float64Array }>>;
-  /** mean of each last-axis channel of every value, over all samples */
-  channelMeans(graph: Graph<'float'>): Promise<ReadonlyMap<string, Float64Array>>;
+  /** mean of each last-axis channel of every value, over the first `count` samples */
+  channelMeans(graph: Graph<'float'>, count: number): Promise<ReadonlyMap<string, Float64Array>>;
 }
+
+export interface CalibrationOptions {
+  /** the integer type of the data that the caller hands to the graph's real inputs; null when it hands in real numbers */
+  readonly data: 'u8' | 'i16' | null;
+  /** null: as many as pay, at most four */
+  readonly threads: number | null;
+  readonly onProgress?: (label: string, done: number, total: number) => void;
+}
+
+export const createCalibration = (samples: Samples, { data, threads, onProgress }: CalibrationOptions): Calibration & { close(): Promise<void> } => {
+  const known = new WeakMap<Graph, Map<string, Promise<Statistics>>>();
+  const statisticsOf = (graph: Graph<'float'>, key: string, options: StatisticsOptions): Promise<Statistics> => {
+    const facts = known.get(graph) ?? new Map<string, Promise<Statistics>>();
+    known.set(graph, facts);
+    const found = facts.get(key) ?? collectStatistics(graph, samples, {
+      ...options, ...(threads === null ? {} : { threads }), progress: (done, total) => onProgress?.('calibrate', done, total),
+    });
+    facts.set(key, found);
+    return found;
+  };
+  /** Extremes and moments; with a histogram where some method has asked for one. */
+  const whole = (graph: Graph<'float'>, histogram: boolean): Promise<Statistics> =>
+    known.get(graph)?.get('histogram') ?? statisticsOf(graph, histogram ? 'histogram' : 'plain', { histogram });
+  return {
+    samples,
+    async ranges(graph, request) {
+      const statistics = await whole(graph, request.method !== 'min-max');
+      const inputs = new Set(graph.inputs.map(({ name }) => name));
+      return new Map([...statistics].map(([name, seen]) =>
+        [name, { ...rangeBy(request, seen), ...(data !== null && inputs.has(name) ? { codes: data } : {}) }]));
+    },
+    async channelRanges(graph) {
+      return new Map([...(await whole(graph, false))].map(([name, { channels: { low, high } }]) => [name, { low, high }]));
+    },
+    async channelMeans(graph, count) {
+      const statistics = count >= samples.count ? await whole(graph, false) : await statisticsOf(graph, `first ${count}`, { count });
+      return new Map([...statistics].map(([name, seen]) => [name, channelMeans(seen)]));
+    },
+    close: () => Promise.resolve(),
+  };
+};
+
+const rangeBy = ({ method, bits, percentile }: RangeRequest, seen: ValueStatistics): Range =>
+  method === 'min-max' ? minMaxRange(seen) : method === 'percentile' ? percentileRange(seen, percentile) : mseRange(seen, bits);

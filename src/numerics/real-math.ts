@@ -23,6 +23,9 @@ powersOfTwo[1022] = 1;
 for (let k = 1; k <= 1023; k++) powersOfTwo[1022 + k] = powersOfTwo[1021 + k] * 2;
 for (let k = 1; k <= 1022; k++) powersOfTwo[1022 - k] = powersOfTwo[1023 - k] / 2;
 
+/** 2^k for −1022 ≤ k ≤ 1023, exact on every engine, which `2 ** k` need not be. */
+export const powerOfTwo = (k: number): number => powersOfTwo[1022 + k];
+
 /** x·2^k, rounded once. For 1/2 < |x| < 4 and −1080 ≤ k ≤ 1024. */
 const scaleByPower = (x: number, k: number): number => {
   if (k >= -1000 && k <= 1000) return x * powersOfTwo[1022 + k];

@@ -1,0 +1,87 @@
+/**
+ * How a range is taken from what was seen of a value. Pure functions. Every range holds 0, so that padding and ReLU are exact.
+ */
+import { binWidth, totalOf, type Histogram } from './histogram.ts';
+
+export interface Range {
+  readonly low: number;
+  readonly high: number;
+}
+/** What a range is chosen from. */
+export interface Seen extends Range {
+  readonly histogram: Histogram;
+}
+
+const withZero = (low: number, high: number): Range => ({ low: Math.min(low, 0), high: Math.max(high, 0) });
+const symmetric = ({ low, high }: Range): Range => ({ low: -Math.max(-low, high), high: Math.max(-low, high) });
+
+/** From the least to the greatest value seen: nothing saturates on the samples, and one outlier sets the step for all. */
+export const minMaxRange = ({ low, high }: Range): Range => withZero(low, high);
+
+/**
+ * The least range outside of which lies at most half of 1 − share of all values at either end. Cuts rare outliers whatever their size;
+ * too much where rare values matter (logits, attention sinks).
+ */
+export const percentileRange = ({ low, high, histogram }: Seen, share: number): Range => {
+  const { counts, first } = histogram;
+  const allowed = (totalOf(histogram) * (1 - share)) / 2;
+  const width = binWidth(histogram);
+  let [from, to] = [0, counts.length - 1];
+  for (let cut = counts[from] ?? 0; cut <= allowed && from < to; cut += counts[from]) from++;
+  for (let cut = counts[to] ?? 0; cut <= allowed && to > from; cut += counts[to]) to--;
+  return withZero(Math.max(low, (first + from) * width), Math.min(high, (first + to + 1) * width));
+};
+
+/** Steps in which a limit is drawn in by the search, as shares of the limit. */
+const SEARCH_STEPS = 128;
+/** A limit is drawn in to no less than this share. */
+const LEAST_SHARE = 1 / 16;
+
+/**
+ * The range with the least mean squared rounding error at a width in bits, with each bin of the histogram taken at its middle: clipping
+ * error traded against the step. The limits are searched one after the other on a grid, from the full range inwards (Choukroun et al.
+ * 2019, Low-bit Quantization of Neural Networks for Efficient Inference).
+ */
+export const mseRange = (seen: Seen, bits: number, form: 'affine' | 'symmetric' = 'affine'): Range => {
+  const full = minMaxRange(seen);
+  if (form === 'symmetric') {
+    const widest = symmetric(full);
+    const error = (share: number): number => squaredError(seen.histogram, { low: widest.low * share, high: widest.high * share }, bits, form);
+    const share = leastShare(error);
+    return { low: widest.low * share, high: widest.high * share };
+  }
+  let { low, high } = full;
+  for (let round = 0; round < 2; round++) {
+    if (full.high > 0) high = full.high * leastShare((share) => squaredError(seen.histogram, { low, high: full.high * share }, bits, form));
+    if (full.low < 0) low = full.low * leastShare((share) => squaredError(seen.histogram, { low: full.low * share, high }, bits, form));
+  }
+  return { low, high };
+};
+
+const leastShare = (error: (share: number) => number): number => {
+  let [best, least] = [1, error(1)];
+  for (let step = 1; step < SEARCH_STEPS; step++) {
+    const share = 1 - (step / SEARCH_STEPS) * (1 - LEAST_SHARE);
+    const found = error(share);
+    if (found < least) [best, least] = [share, found];
+  }
+  return best;
+};
+
+/** Sum over all counted values of (x − rounded x)², the rounding as the codes of `range` at `bits` would do it. */
+export const squaredError = (histogram: Histogram, range: Range, bits: number, form: 'affine' | 'symmetric'): number => {
+  const codes = form === 'affine' ? 2 ** bits - 1 : 2 ** bits - 2;
+  const { low, high } = form === 'affine' ? withZero(range.low, range.high) : symmetric(range);
+  const scale = (high - low) / codes;
+  if (scale === 0) return 0;
+  const lowest = Math.floor(low / scale + 0.5);
+  const width = binWidth(histogram);
+  let sum = 0;
+  for (let i = 0; i < histogram.counts.length; i++) {
+    if (histogram.counts[i] === 0) continue;
+    const x = (histogram.first + i + 0.5) * width;
+    const code = Math.min(lowest + codes, Math.max(lowest, Math.floor(x / scale + 0.5)));
+    sum += histogram.counts[i] * (x - code * scale) ** 2;
+  }
+  return sum;
+};
