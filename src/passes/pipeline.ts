@@ -2,6 +2,7 @@
  * Pipelines as data: a list of pass names with options, which prints, parses and replays. Order, stages and options are checked
  * before any work; timing, dumping and verifying are observers, unknown to passes.
  */
+import { closest } from '../ir/closest.ts';
 import { CompileError, quoteName } from '../ir/diagnostic.ts';
 import { errors } from '../ir/errors.ts';
 import type { Graph, Stage } from '../ir/graph.ts';
@@ -137,20 +138,4 @@ const parseJsonPipeline = (text: string, fail: (why: string) => never): Pipeline
     if (typeof pass !== 'string' || typeof options !== 'object' || options === null) return fail('every entry needs "pass": a name, and "options": an object');
     return { pass, options: options as Record<string, unknown> };
   });
-};
-
-/** The nearest known name within a third of its length, by edit distance; null when nothing is near. */
-export const closest = (name: string, known: readonly string[]): string | null => {
-  const ranked = known.map((candidate) => [editDistance(name, candidate), candidate] as const).sort(([a], [b]) => a - b);
-  const best = ranked[0];
-  return best !== undefined && best[0] <= Math.max(2, best[1].length / 3) ? best[1] : null;
-};
-const editDistance = (a: string, b: string): number => {
-  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
-  for (let i = 1; i <= a.length; i++) {
-    const above = row;
-    row = [i];
-    for (let j = 1; j <= b.length; j++) row[j] = Math.min(above[j] + 1, row[j - 1] + 1, above[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1));
-  }
-  return row[b.length];
 };
