@@ -157,7 +157,8 @@ class Importer {
 
   private inputShape(info: ValueInfoProto): Shape {
     const name = info.name ?? '';
-    const declared = info.type?.tensorType?.shape?.dim;
+    const declaredShape = info.type?.tensorType?.shape;
+    const declared = declaredShape && (declaredShape.dim ?? []);
     const given = this.options.shapes?.[name];
     if (given !== undefined) {
       if (given.some((size) => !Number.isSafeInteger(size) || size < 1)) throw new CompileError(errors.badBinding(`--shape ${name}: sizes must be positive integers`, []), 'usage');

@@ -22,6 +22,8 @@ import { isDense, memoryOrder, viewOf } from '../ir/view.ts';
 import { foldRules } from './fold-constants.ts';
 import { definePass } from './pass.ts';
 
+const reductions = [reduceMean, reduceSum, reduceMax] as const;
+const isReduction = (value: Value): boolean => reductions.some(({ name }) => name === value.def.op);
 const inverse = (perm: readonly number[]): readonly number[] => perm.map((_, axis) => perm.indexOf(axis));
 const samePerm = (a: readonly number[], b: readonly number[]): boolean => a.length === b.length && a.every((axis, i) => axis === b[i]);
 
@@ -70,7 +72,7 @@ const shrinkTransposes = rule(transpose, 'shrink-transposes', (node, b) => shrin
 /** A reduction that keeps its axes and is then reshaped to be without them does not keep them. */
 const dropKeptAxes = rule(reshape, 'drop-kept-axes', ({ inputs: { x }, attrs: { shape }, output }, b) => {
   const reduced = x.def;
-  if (!isNode(reduced) || !reductions.some(({ name }) => name === reduced.op)) return null;
+  if (!isNode(reduced) || !isReduction(x)) return null;
   const { axes, keepDims } = reduced.attrs as { readonly axes: readonly number[]; readonly keepDims: boolean };
   const rank = x.type.shape.length;
   const gone = axes.map((axis) => (axis < 0 ? axis + rank : axis));
@@ -127,7 +129,6 @@ const sinkThroughConcat = rule(concat, 'sink-through-concat', ({ inputs: { xs },
   return put(b, b.emit(concat, { xs: twins }, { axis: along }, { replaces: output }), moved.perm, output.name);
 });
 
-const reductions = [reduceMean, reduceSum, reduceMax] as const;
 /** Reducing axes of xᵀ is reducing the axes of x that they come from. */
 const sinkThroughReduction: readonly Rule[] = reductions.map((decl) => rule(decl, `sink-through-${decl.name}`, ({ inputs: { x }, attrs: { axes, keepDims }, output }, b) => {
   const moved = sinkable(x);
@@ -236,6 +237,7 @@ const joinsRows = (value: Value): Value | null => {
   if (!isNode(value.def) || value.def.op !== 'reshape') return null;
   const source = value.def.inputs['x'] as Value;
   const [from, to] = [source.type.shape, value.type.shape];
+  if (isReduction(source)) return null;
   return isNode(source.def) && to.length === 2 && from.length > 2 && equalShapes(from.slice(-1), to.slice(-1)) ? source : null;
 };
 const split = (b: Rewriter, x: Value, output: Value): Value =>

@@ -12,11 +12,11 @@ export const channelsLast = (n: OnnxNode, x: Value): Value => {
   const moved = n.emit(transpose, { x }, { perm: [0, 2, 1] }, 'channels_last');
   return n.emit(reshape, { x: moved }, { shape: [shape[0], 1, shape[2], shape[1]] }, 'lifted');
 };
-/** Back to [N, C, spatial..] of the given rank, as the output of the node. */
+/** Back to [N, C, spatial..] of the given rank. The op before it has the ONNX name, since the transpose usually cancels. */
 export const channelsSecond = (n: OnnxNode, x: Value, rank: number): Value => {
-  if (rank === 4) return n.emit(transpose, { x }, { perm: [0, 3, 1, 2] });
+  if (rank === 4) return n.emit(transpose, { x }, { perm: [0, 3, 1, 2] }, 'channels_second');
   const [batch, , width, channels] = x.type.shape;
-  return n.emit(transpose, { x: n.emit(reshape, { x }, { shape: [batch, width, channels] }, 'lowered') }, { perm: [0, 2, 1] });
+  return n.emit(transpose, { x: n.emit(reshape, { x }, { shape: [batch, width, channels] }, 'lowered') }, { perm: [0, 2, 1] }, 'channels_second');
 };
 
 /** A list of one or two numbers as down and right; a missing axis gets `fallback`. */
@@ -82,7 +82,7 @@ const convolution: Handler = (n) => {
   const { strides, pads, dilations } = geometry(n, x, rank, pair(n, sides, sides.length, 1));
   const bias = n.has(2) ? n.value(2) : null;
   if (bias !== null && constantOf(bias) === null) return n.refuse('its bias is computed');
-  const y = n.emit(conv, { x, weight: last, bias }, { strides, pads, dilations, group: n.int('group', 1) }, 'conv');
+  const y = n.emit(conv, { x, weight: last, bias }, { strides, pads, dilations, group: n.int('group', 1) });
   return channelsSecond(n, y, rank);
 };
 
@@ -94,7 +94,7 @@ const pool = (kind: 'max' | 'average'): Handler => (n) => {
   let { pads, overhang, ...window } = geometry(n, x, rank, kernel);
   if (n.outputCount > 1 && (n.proto.output?.[1] ?? '') !== '') return n.refuse('the indices of a max pool');
   const extend = (by: readonly number[]): readonly number[] => [by[0], by[1], by[2] + overhang[0], by[3] + overhang[1]];
-  if (kind === 'max') return channelsSecond(n, n.emit(maxPool, { x }, { ...window, pads: extend(pads) }, 'pool'), rank);
+  if (kind === 'max') return channelsSecond(n, n.emit(maxPool, { x }, { ...window, pads: extend(pads) }), rank);
   const countPad = n.int('count_include_pad', 0) !== 0;
   // Elements that ceil_mode adds never count, so padding that does becomes explicit before them.
   if (countPad && overhang.some((by) => by > 0)) {
@@ -102,7 +102,7 @@ const pool = (kind: 'max' | 'average'): Handler => (n) => {
     pads = [0, 0, 0, 0];
   }
   const counts = countPad && overhang.every((by) => by === 0);
-  return channelsSecond(n, n.emit(averagePool, { x }, { ...window, pads: extend(pads), countPad: counts }, 'pool'), rank);
+  return channelsSecond(n, n.emit(averagePool, { x }, { ...window, pads: extend(pads), countPad: counts }), rank);
 };
 
 /** One number for each channel: [N, C, ..] -> [N, C, 1, ..]. */
@@ -111,7 +111,7 @@ const globalPool = (kind: 'mean' | 'max'): Handler => (n) => {
   if (rank < 3) n.fail(`a global pool of a tensor of rank ${rank}`);
   const x = channelsLast(n, n.value(0));
   const decl = kind === 'mean' ? reduceMean : reduceMax;
-  return channelsSecond(n, n.emit(decl, { x }, { axes: [1, 2], keepDims: true }, 'pool'), rank);
+  return channelsSecond(n, n.emit(decl, { x }, { axes: [1, 2], keepDims: true }), rank);
 };
 
 const normalization: Handler = (n) => {
@@ -127,7 +127,7 @@ const normalization: Handler = (n) => {
   const attrs = { epsilon: n.float('epsilon', 1e-5) };
   const output = (y: Value): readonly (Value | null)[] => [y, ...new Array<null>(Math.max(0, n.outputCount - 1)).fill(null)];
   if (rank === 2) return output(n.emit(batchNorm, { x: n.value(0), scale, bias, mean, variance }, attrs));
-  const y = n.emit(batchNorm, { x: channelsLast(n, n.value(0)), scale, bias, mean, variance }, attrs, 'norm');
+  const y = n.emit(batchNorm, { x: channelsLast(n, n.value(0)), scale, bias, mean, variance }, attrs);
   return output(channelsSecond(n, y, rank));
 };
 

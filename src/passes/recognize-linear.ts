@@ -1,0 +1,16 @@
+/**
+ * A bias that a file adds after a matrix product or convolution moves into it.
+ *
+ *     %m = linear(%x, %W); %y = add(%m, %c)   ->   %y = linear(%x, %W, %c)
+ */
+import { rewrite } from '../ir/rewrite.ts';
+import { biasRules } from './fold-batch-norm.ts';
+import { definePass } from './pass.ts';
+import { LAYOUT_SWEEPS, layoutRules } from './simplify-layout.ts';
+
+export const recognizeLinear = definePass({
+  name: 'recognize-linear', from: 'float', to: 'float',
+  summary: 'move the bias that is added after a linear or conv into it',
+  options: {},
+  run: (graph) => rewrite(graph, [...biasRules, ...layoutRules], 'recognize-linear', LAYOUT_SWEEPS).graph,
+});
