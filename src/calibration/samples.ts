@@ -10,7 +10,7 @@ import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { CompileError } from '../ir/diagnostic.ts';
 import { bindDim, isStaticShape, printShape, sizeOf, symbolsOf, type StaticShape } from '../ir/dim.ts';
-import { allocate, bitsOf, isInteger, isSigned, rangeOf, type DType, type IntegerDType } from '../ir/dtype.ts';
+import { allocate, isInteger, rangeOf, type DType, type IntegerDType } from '../ir/dtype.ts';
 import { errors } from '../ir/errors.ts';
 import { tensor, tensorType, type Tensor, type TensorType } from '../ir/type.ts';
 import { createRandom } from '../numerics/random.ts';
@@ -323,11 +323,4 @@ const digestOf = ({ count, inputs, raw }: Pick<Samples, 'count' | 'inputs' | 'ra
     }
   }
   return hash.digest('hex');
-};
-
-/** The integer type of the data of an input where a compiled model can take it directly: bytes as u8, words as i16; else null. */
-export const dataTypeOf = (samples: Samples, input: string): 'u8' | 'i16' | null => {
-  const { dtype } = samples.raw(0)[input].type;
-  if (!isInteger(dtype) || dtype === 'i64') return null;
-  return dtype === 'u8' ? 'u8' : bitsOf(dtype) <= 16 && isSigned(dtype) ? 'i16' : null;
 };
