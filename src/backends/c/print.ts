@@ -347,13 +347,14 @@ class Scope implements CContext {
 
   /** The expression as a value of exactly this element's C type, for assignment and arguments. */
   private as(e: Elem, value: Expr): string {
-    const exact = value.op === 'var' || value.op === 'const' || isExactLoad(value) || bitsOf(e) >= 32 || value.op === 'convert';
-    return exact ? this.plain(value) : `(${ctypeOf(e)})${this.expr(value)}`;
+    const cast = `(${ctypeOf(e)})`;
+    const text = this.expr(value);
+    const exact = value.op === 'var' || value.op === 'const' || isExactLoad(value) || bitsOf(e) >= 32 || text.startsWith(cast);
+    return exact ? bare(text) : cast + text;
   }
   /** The expression without parentheses around the whole of it. */
   private plain(e: Expr): string {
-    const text = this.expr(e);
-    return text.startsWith('(') && closes(text) ? text.slice(1, -1) : text;
+    return bare(this.expr(e));
   }
 
   expr(e: Expr): string {
@@ -413,14 +414,15 @@ class Scope implements CContext {
 
 const isExactLoad = (e: Expr): boolean => (e.op === 'load' || e.op === 'lookup') && e.at.buffer.e === e.type.e;
 
-/** Whether the parenthesis that opens a text closes at its end. */
-const closes = (text: string): boolean => {
+/** The text without a pair of parentheses around the whole of it. */
+const bare = (text: string): string => {
+  if (!text.startsWith('(')) return text;
   let depth = 0;
   for (let i = 0; i < text.length; i++) {
     if (text[i] === '(') depth++;
-    if (text[i] === ')' && --depth === 0) return i === text.length - 1;
+    if (text[i] === ')' && --depth === 0) return i === text.length - 1 ? text.slice(1, -1) : text;
   }
-  return false;
+  return text;
 };
 
 const literalOf = (value: number | bigint, e: Elem): string => {
