@@ -8,8 +8,7 @@ import { allocate, isDType, isInteger, rangeOf, type IntegerDType, type TypedArr
 import type { Constant, Graph, Input, Node, Output, Stage, Value } from './graph.ts';
 import { iota, random, splat } from './literal.ts';
 import { noSite, type AnyOpDef, type Site } from './op.ts';
-import { floatOps } from './ops/index.ts';
-import { kernelOps } from './ops/kernels.ts';
+import { opsOfStage } from './ops/stages.ts';
 import type { UniformQuant } from './quant.ts';
 import { failAt, tokenize, type Token } from './tokens.ts';
 import { tensorType, type TensorType } from './type.ts';
@@ -21,11 +20,6 @@ export interface ParseOptions {
   /** declarations by name; by default those of the graph's stage */
   readonly ops?: ReadonlyMap<string, AnyOpDef>;
 }
-
-const byName = (ops: readonly object[]): ReadonlyMap<string, AnyOpDef> => new Map((ops as readonly AnyOpDef[]).map((op) => [op.name, op]));
-const real = byName(floatOps);
-/** The declarations of each stage. */
-export const opsOfStage: Readonly<Record<Stage, ReadonlyMap<string, AnyOpDef>>> = { float: real, quant: real, kernel: byName(kernelOps) };
 
 /** Throws a CompileError that shows the line and a caret where the text is not well formed. */
 export const parseGraph = (text: string, { weights, ops }: ParseOptions = {}): Graph =>

@@ -88,7 +88,7 @@ const reducedIndices = (shape: StaticShape, axes: readonly number[]): Int32Array
   return broadcastOffsets(kept, shape);
 };
 
-const reduceAttrs = { axes: ints('axes that disappear'), keepDims: flag('keep the reduced axes with size 1', true) };
+const reduceAttrs = { axes: ints('axes that disappear'), keepDims: flag('keep the reduced axes with size 1', false) };
 
 /** acc = Σ of the codes along the axes */
 export const reduceSum = defineOp({
