@@ -1,6 +1,6 @@
 /**
  * Per-channel scales and offsets after a convolution or `linear` move into its weights and bias: batch normalisation, a matrix
- * product's added bias, a scale. What stands before no such op becomes a product and a sum.
+ * product's added bias, a scale. A normalisation behind no such op stays: it is one affine map, and one table or rescale in integers.
  *
  *     batch_norm(conv(x, W, b)) = conv(x, s·W, s·(b - mean) + bias),  s = scale/√(variance + ε)      Jacob et al., 2018
  *
@@ -50,14 +50,6 @@ const foldNormIntoWeights = rule(batchNorm, 'fold-norm-into-weights', ({ inputs,
   const affine = affineOf(inputs, epsilon);
   return before && affine && scaledAndShifted(before, affine.s, affine.t, b, output);
 });
-const normToAffine = rule(batchNorm, 'norm-to-affine', ({ inputs, attrs: { epsilon }, output }, b) => {
-  const affine = affineOf(inputs, epsilon);
-  if (affine === null) return null;
-  const s = b.constant(`${output.name}.scale`, vector(Float32Array.from(affine.s)));
-  const t = b.constant(`${output.name}.offset`, vector(Float32Array.from(affine.t)));
-  return b.emit(add, { x: b.emit(mul, { x: inputs.x, y: s }, {}, { name: `${output.name}.scaled` }), y: t }, {}, { replaces: output });
-});
-
 /** linear(x)·c = linear(x; c·W, c·b) */
 const foldScale = rule(mul, 'fold-scale', ({ inputs: { x, y }, output }, b) => {
   for (const [value, factor] of [[x, y], [y, x]]) {
@@ -87,7 +79,7 @@ const foldPad = rule(conv, 'fold-pad', ({ inputs: { x, weight, bias }, attrs, ou
 });
 
 export const biasRules: readonly Rule[] = [foldOffset];
-export const affineRules: readonly Rule[] = [foldNormIntoWeights, normToAffine, foldScale, foldOffset, foldPad];
+export const affineRules: readonly Rule[] = [foldNormIntoWeights, foldScale, foldOffset, foldPad];
 
 export const foldBatchNorm = definePass({
   name: 'fold-batch-norm', from: 'float', to: 'float',
