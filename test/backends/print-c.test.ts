@@ -57,6 +57,15 @@ describe('C text', () => {
       '}'].join('\n'));
   });
 
+  it('keeps names apart: of functions, of the language, of helpers, of the places of buffers', () => {
+    const [p, int8, lb] = [buffer('run', 'i32', 4, 'out'), variable('int8_t', 'i32'), variable('LB_PIN', 'i32')];
+    const callee = fn('run', { buffers: [p] }, [set(int8, 1), set(lb, add(int8, 1), { pin: true }), store(at(p), lb)]);
+    const arena = index('arena', 2);
+    const same = program('run', [y], [loop(arena, [call(callee, [y])])]);
+    expect(printC([same])).toMatch(/static void run_2\(int32_t \*restrict run_3\)\n\{\n {4}int32_t int8_t_2 = 1;\n {4}int32_t v_PIN = int8_t_2 \+ 1;/);
+    expect(cPrinter(portable).body(same, () => 'arena')).toContain('int32_t arena_2 = 0;');
+  });
+
   it('uses no library, no float, no division', () => {
     const text = printC(samples(scalar).map(({ program }, k) => ({ ...program, name: `${program.name}${k}` })));
     expect([...text.matchAll(/#include (\S+)/g)].map(([, file]) => file)).toEqual(['<limits.h>', '<stdint.h>']);

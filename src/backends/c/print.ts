@@ -49,17 +49,20 @@ const ctypes: Readonly<Record<Elem, string>> = {
 };
 export const ctypeOf = (e: Elem): string => ctypes[e];
 
-/** Gives each object its own identifier. */
+/** What printed text uses beside the names of a program. */
+const standardNames = ['int8_t', 'uint8_t', 'int16_t', 'uint16_t', 'int32_t', 'uint32_t', 'int64_t', 'uint64_t', 'INT32_MIN', 'INT64_MIN', 'INT64_C', 'INT_MAX', 'UINT_MAX'];
+
+/** Gives each object its own identifier, apart from `taken` and from what C or the helpers use. */
 class Names {
   private readonly given = new Map<object, string>();
-  private readonly taken: Set<string>;
+  readonly taken: Set<string>;
   constructor(taken: Iterable<string> = []) {
-    this.taken = new Set(taken);
+    this.taken = new Set([...standardNames, ...taken]);
   }
   of(x: { readonly name: string }): string {
     const known = this.given.get(x);
     if (known !== undefined) return known;
-    const stem = identifier(x.name);
+    const stem = identifier(x.name).replace(/^lb_/i, 'v_');
     let name = stem;
     for (let n = 2; this.taken.has(name); n++) name = `${stem}_${n}`;
     this.taken.add(name);
@@ -122,7 +125,7 @@ const prelude = [
 export interface CPrinter {
   /** The statements of a program, after printing the functions they call; `place` gives a pointer expression for each buffer. */
   body(program: Program, place: (buffer: Buffer) => string, indent?: string): string;
-  /** A program as a function of its own, with one pointer for each buffer in declared order. */
+  /** A program as a function of its own name (two of one name: the second gets a suffix), with one pointer for each buffer in declared order. */
   entry(program: Program, linkage?: '' | 'static '): string;
   /** Includes, helpers and functions used so far: what stands before them in the file. */
   declarations(): string;
@@ -134,7 +137,7 @@ export const cPrinter = (target: CTarget, prefix = ''): CPrinter => {
   const functionNames = new Names();
   const printed = new Map<Fn, string>();
   const need = (name: keyof typeof helpers): void => { asked.set(name, helpers[name]); };
-  const tools: Tools = { target, need, helper: (name, text) => { asked.set(name, text); }, nameOf: (fn) => printed.get(fn)! };
+  const tools: Tools = { target, need, helper: (name, text) => { asked.set(name, text); }, nameOf: (fn) => printed.get(fn)!, functionNames: functionNames.taken };
 
   const define = (body: readonly Stmt[]): void => {
     for (const fn of functionsOf(body)) {
@@ -147,11 +150,13 @@ export const cPrinter = (target: CTarget, prefix = ''): CPrinter => {
     body: (program, place, indent = '    ') => {
       define(program.body);
       const places = new Map(program.buffers.map((b) => [b, place(b)] as const));
-      return new Scope(unrolled(program.body), places, new Names(), tools).statements(indent).join('\n');
+      const mentioned = [...places.values()].flatMap((text) => text.match(/[A-Za-z_]\w*/g) ?? []);
+      return new Scope(unrolled(program.body), places, new Names([...tools.functionNames, ...mentioned]), tools).statements(indent).join('\n');
     },
     entry: (program, linkage = '') => {
+      const name = functionNames.of({ name: program.name });
       define(program.body);
-      return printFunction({ name: program.name, note: null, buffers: program.buffers, indices: [], values: [], body: program.body }, tools, linkage, identifier(program.name));
+      return printFunction({ name, note: null, buffers: program.buffers, indices: [], values: [], body: program.body }, tools, linkage, name);
     },
     declarations: () => [
       ...prelude.slice(0, 2), ...(target.vectors?.includes ?? []).map((file) => `#include <${file}>`), ...prelude.slice(2),
@@ -165,13 +170,15 @@ interface Tools {
   need(name: keyof typeof helpers): void;
   helper(name: string, text: string): void;
   nameOf(fn: Fn): string;
+  /** names that variables must not hide */
+  readonly functionNames: ReadonlySet<string>;
 }
 
 const comment = (text: string): string => `/* ${text.replaceAll('*/', '* /').replaceAll('/*', '/ *')} */`;
 const readOnly = (b: Buffer): boolean => b.role === 'in' || b.role === 'const';
 
 const printFunction = (fn: Fn, tools: Tools, linkage = 'static ', name = tools.nameOf(fn)): string => {
-  const names = new Names();
+  const names = new Names(tools.functionNames);
   const body = unrolled(fn.body);
   const places = new Map(fn.buffers.map((b) => [b, names.of(b)] as const));
   const params = [
