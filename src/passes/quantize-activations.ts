@@ -215,10 +215,9 @@ class Typing {
     if (this.outputs.has(value) && this.options.outputBits === 16) return true;
     const users = this.users.get(value) ?? [];
     if (users.some((node) => node.op === 'softmax')) return true;
-    const added = users.some((node) => node.op === 'add');
-    if (!added || this.options.residual === 'narrow') return false;
-    if (this.options.residual === 'wide') return true;
-    return this.onNormalizedStream(value);
+    if (this.options.residual === 'narrow') return false;
+    if (isNode(value.def) && value.def.op === 'add' && users.some((node) => node.op === 'layer_norm')) return true;
+    return users.some((node) => node.op === 'add') && (this.options.residual === 'wide' || this.onNormalizedStream(value));
   }
 
   /** Whether a chain of additions leads from the value to a LayerNorm, or from one to it. */

@@ -49,6 +49,8 @@ const scoresOf = (logits: Value): Scores | null => {
   const restrict = (mask: Uint8Array): void => { allowed = allowed === null ? mask : mask.map((one, i) => one & (allowed as Uint8Array)[i]); };
   for (let at = logits; isNode(at.def); ) {
     if (at.def.op === 'matmul') return { product: at.def, scale, allowed };
+    const inner = rowsKept(at);
+    if (inner !== null) { at = inner; continue; }
     const scaled = scaledOf(at);
     const masked = scaled === null && isStatic(steps) && isStatic(sources) ? maskedOf(at, [steps, sources]) : null;
     if (scaled !== null) scale *= scaled.factor;
@@ -57,6 +59,13 @@ const scoresOf = (logits: Value): Scores | null => {
     at = (scaled ?? masked)?.x as Value;
   }
   return null;
+};
+
+/** The operand of a reshape that keeps the last two axes. */
+const rowsKept = (value: Value): Value | null => {
+  if (!isNode(value.def) || value.def.op !== 'reshape') return null;
+  const x = value.def.inputs['x'] as Value;
+  return equalShapes(x.type.shape.slice(-2), value.type.shape.slice(-2)) ? x : null;
 };
 
 /** x under a mask of zeros and large negative numbers that is added, or selected by a constant condition. */
@@ -91,10 +100,17 @@ interface Tokens {
   readonly x: Value;
   readonly factor: number;
 }
-interface Heads { readonly batch: Dim; readonly heads: number; readonly steps: Dim; readonly depth: number }
+/** The logical shape [batch, heads, steps, depth] of an operand and the axes that hold it; axis -1 is absent and of size 1. */
+interface Heads {
+  readonly batch: Dim;
+  readonly heads: number;
+  readonly steps: Dim;
+  readonly depth: number;
+  readonly axes: readonly [number, number, number, number];
+}
 
-/** What a value of the logical shape [batch, heads, steps, depth] holds, as tokens with their heads side by side. */
-const tokensOf = (value: Value, { batch, heads, steps, depth }: Heads, axes: readonly number[], b: Rewriter, stem: string): Tokens => {
+/** What an operand holds, as tokens with their heads side by side. */
+const tokensOf = (value: Value, { batch, heads, steps, depth, axes }: Heads, b: Rewriter, stem: string): Tokens => {
   const view = viewOf(value, ['reshape', 'transpose', 'slice'], scaledOf);
   const width = view?.source.type.shape.at(-1);
   const all = view && genericSizes([...view.source.type.shape, batch, steps]);
@@ -109,13 +125,11 @@ const tokensOf = (value: Value, { batch, heads, steps, depth }: Heads, axes: rea
       if (rows !== null) return { x: shaped(rows, [batch, steps, heads * depth], b, stem), factor: view.factor };
     }
   }
-  const wide = axes.every((axis) => axis >= 0) ? value : b.emit(reshape, { x: value }, { shape: fourAxes(value, axes) }, { name: `${stem}.heads` });
-  const order = axes.every((axis) => axis >= 0) ? axes : axes.map((_, i) => (i < 2 ? i : axes[2] < axes[3] ? i : 5 - i));
-  const moved = b.emit(transpose, { x: wide }, { perm: [order[0], order[2], order[1], order[3]] }, { name: `${stem}.tokens` });
+  const wide = shaped(value, [batch, heads, ...value.type.shape.slice(-2)], b, stem);
+  const perm = axes[2] < axes[3] ? [0, 2, 1, 3] : [0, 3, 1, 2];
+  const moved = b.emit(transpose, { x: wide }, { perm }, { name: `${stem}.tokens` });
   return { x: shaped(moved, [batch, steps, heads * depth], b, stem), factor: 1 };
 };
-/** A value of rank 3 with its missing batch or head axis put in. */
-const fourAxes = ({ type: { shape } }: Value, axes: readonly number[]): Shape => (axes[0] < 0 ? [1, ...shape] : [shape[0], 1, ...shape.slice(1)]);
 
 const shaped = (x: Value, shape: Shape, b: Rewriter, stem: string): Value =>
   equalShapes(x.type.shape, shape) ? x : b.emit(reshape, { x }, { shape }, { name: `${stem}.rows` });
@@ -129,54 +143,53 @@ const channelsOfSource = (source: Value, channels: readonly number[], width: num
   return b.emit(slice, { x: source }, { axis: -1, start: channels[0], end: channels[0] + channels.length }, { name: stem });
 };
 
-/**
- * Which axes of a value are batch, heads, steps and depth (-1 = absent). Of three axes the first is the heads where it runs inside
- * the rows of its source, and the batch otherwise.
- */
-const roles = (value: Value, swapped: boolean): readonly number[] => {
-  const rank = value.type.shape.length;
-  const [steps, depth] = swapped ? [rank - 1, rank - 2] : [rank - 2, rank - 1];
-  return rank === 4 ? [0, 1, steps, depth] : [0, -1, steps, depth];
-};
+/** Of three axes the first is the heads where it runs inside the rows of its source, and the batch otherwise. */
 const headsFirst = (value: Value): boolean => {
   const view = viewOf(value, ['reshape', 'transpose', 'slice'], scaledOf);
   const width = view?.source.type.shape.at(-1);
-  return view !== null && value.type.shape.length === 3 && typeof width === 'number' && view.sizes[0] > 1 && view.strides[0] < width;
+  return view !== null && typeof width === 'number' && view.sizes[0] > 1 && view.strides[0] < width;
+};
+
+/** Batch, heads, steps and depth of each operand, `swapped` telling which hold [.., depth, steps]; null where they do not fit. */
+const headsOf = (operands: readonly Value[], swapped: readonly boolean[]): readonly Heads[] | null => {
+  const rank = operands[0].type.shape.length;
+  const alone = operands.every(({ type }) => type.shape.slice(0, -2).every((dim) => dim === 1));
+  if (!alone && (rank < 3 || rank > 4 || operands.some(({ type }) => type.shape.length !== rank))) return null;
+  const lead: readonly [number, number] = alone ? [-1, -1] : rank === 4 ? [0, 1] : operands.every(headsFirst) ? [-1, 0] : [0, -1];
+  const found = operands.map(({ type: { shape } }, i): Heads | null => {
+    const [row, column] = [shape.length - 2, shape.length - 1];
+    const axes = [...lead, ...(swapped[i] ? [column, row] : [row, column])] as unknown as Heads['axes'];
+    const [batch, heads, steps, depth] = axes.map((axis): Dim => (axis < 0 ? 1 : shape[axis]));
+    return isStatic(heads) && isStatic(depth) ? { batch, heads, steps, depth, axes } : null;
+  });
+  return found.every((one): one is Heads => one !== null && one.heads === found[0]?.heads && equalShapes([one.batch], [found[0].batch])) ? found : null;
 };
 
 const recognizeProducts = rule(matmul, 'recognize-products', ({ inputs: { a, b: v }, attrs: { transposeB }, output }, b) => {
-  if (!isNode(a.def) || a.def.op !== 'softmax') return null;
-  const rank = a.type.shape.length;
-  const axis = a.def.attrs['axis'] as number;
-  if (axis !== -1 && axis !== rank - 1) return null;
-  const scores = scoresOf(a.def.inputs['x'] as Value);
+  const powers = rowsKept(a) ?? a;
+  if (!isNode(powers.def) || powers.def.op !== 'softmax') return null;
+  const axis = powers.def.attrs['axis'] as number;
+  if (axis !== -1 && axis !== powers.type.shape.length - 1) return null;
+  const scores = scoresOf(powers.def.inputs['x'] as Value);
   if (scores === null) return b.decline('the logits are no scaled and masked product');
   const [q, k] = [scores.product.inputs['a'] as Value, scores.product.inputs['b'] as Value];
-  if (rank < 3 || rank > 4 || [q, k, v].some(({ type }) => type.shape.length !== rank)) return b.decline('queries, keys and values differ in rank');
-  const [kRoles, vRoles] = [roles(k, scores.product.attrs['transposeB'] !== true), roles(v, transposeB)];
-  const lone = rank === 3 && [q, k, v].every(headsFirst);
-  const placed = (axes: readonly number[]): readonly number[] => (lone ? [-1, 0, ...axes.slice(2)] : axes);
-  const sizes = (value: Value, axes: readonly number[]): Heads | null => {
-    const [batch, heads, steps, depth] = placed(axes).map((at): Dim => (at < 0 ? 1 : value.type.shape[at]));
-    return isStatic(heads) && isStatic(depth) ? { batch, heads, steps, depth } : null;
-  };
-  const [ofQ, ofK, ofV] = [sizes(q, roles(q, false)), sizes(k, kRoles), sizes(v, vRoles)];
-  if (ofQ === null || ofK === null || ofV === null) return b.decline('the number of heads or their depth is symbolic');
-  if (ofK.heads !== ofQ.heads || ofV.heads !== ofQ.heads) return b.decline('queries, keys and values have different heads');
-  if (![ofK, ofV].every(({ batch }) => equalShapes([batch], [ofQ.batch]))) return b.decline('queries, keys and values have different batches');
+  const roles = headsOf([q, k, v], [false, scores.product.attrs['transposeB'] !== true, transposeB]);
+  if (roles === null) return b.decline('queries, keys and values have no common batch and heads');
+  const [ofQ, ofK, ofV] = roles;
   b.site = siteBetween(output, [q, k, v], b.site);
   const { name } = output;
-  const queries = tokensOf(q, ofQ, placed(roles(q, false)), b, `${name}.q`);
-  const keys = tokensOf(k, ofK, placed(kRoles), b, `${name}.k`);
-  const values = tokensOf(v, ofV, placed(vRoles), b, `${name}.v`);
+  const queries = tokensOf(q, ofQ, b, `${name}.q`);
+  const keys = tokensOf(k, ofK, b, `${name}.k`);
+  const values = tokensOf(v, ofV, b, `${name}.v`);
+  // A scaled v is left to the passes that fold scales into weights.
+  if (values.factor !== 1) return b.decline('the values are scaled');
   const scale = scores.scale * queries.factor * keys.factor;
   const mask = scores.allowed === null || scores.allowed.every((one) => one === 1) ? null
     : b.constant(`${name}.mask`, { type: { dtype: 'bool', shape: a.type.shape.slice(-2), quant: null }, data: scores.allowed });
   const joined = b.emit(attention, { q: queries.x, k: keys.x, v: values.x, mask }, { heads: ofQ.heads, scale }, { replaces: output });
   const split = b.emit(reshape, { x: joined }, { shape: [ofQ.batch, ofQ.steps, ofQ.heads, ofV.depth] }, { name: `${name}.split` });
   const heads = b.emit(transpose, { x: split }, { perm: [0, 2, 1, 3] }, { name: `${name}.heads` });
-  const whole = shaped(heads, output.type.shape, b, name);
-  return values.factor === 1 ? whole : null;
+  return shaped(heads, output.type.shape, b, name);
 });
 
 export const attentionRules: readonly Rule[] = [recognizeProducts];

@@ -6,7 +6,10 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
-import type { Calibration } from '../../src/calibration/calibration.ts';
+import { createCalibration, type Calibration } from '../../src/calibration/calibration.ts';
+import { samplesInMemory } from '../../src/calibration/samples.ts';
+import type { Graph } from '../../src/ir/graph.ts';
+import { f32, tensor } from '../../src/ir/type.ts';
 import { parseGraph } from '../../src/ir/parse.ts';
 import { printGraph } from '../../src/ir/print.ts';
 import { verify } from '../../src/ir/verify.ts';
@@ -22,7 +25,16 @@ const files = readdirSync(here, { recursive: true, encoding: 'utf8' }).filter((f
 const directive = (text: string, name: string): readonly string[] =>
   [...text.matchAll(new RegExp(`^// ${name}:? (.*)$`, 'gm'))].map((found) => found[1]);
 
-/** `// range %x: -1 .. 2` lines as calibration facts. */
+/** `// sample %x: [1, 2]` lines as a sample set, else `// range %x: -1 .. 2` and `// channels` lines as facts. */
+const calibrationOf = (text: string, graph: Graph): Calibration => {
+  const list = directive(text, 'sample').map((line) => {
+    const [, name, elements] = /^%(\S+): \[(.*)\]$/.exec(line)!;
+    const data = Float32Array.from(elements.split(',').map(Number));
+    return { [name]: tensor(f32(1, data.length), data) };
+  });
+  return list.length > 0 ? createCalibration(samplesInMemory(graph.inputs, list), { data: null, threads: 1 }) : factsOf(text);
+};
+
 const factsOf = (text: string): Calibration => {
   const ranges = new Map(directive(text, 'range').map((line) => {
     const [, name, low, high] = /^%(\S+): (\S+) \.\. (\S+)$/.exec(line)!;
@@ -42,7 +54,7 @@ describe('pass cases', () => {
     const before = readFileSync(path, 'utf8').split(MARK)[0];
     const graph = parseGraph(before);
     const steps = resolvePipeline(parsePipeline(directive(before, 'pipeline').join(', ')), passes, graph.stage);
-    const { graph: after, records } = await runPipeline(graph, steps, bareContext(factsOf(before)));
+    const { graph: after, records } = await runPipeline(graph, steps, bareContext(calibrationOf(before, graph)));
     expect(verify(after)).toEqual([]);
     if (relative(here, path).includes('keeps-')) expect(records.every(({ changed }) => !changed)).toBe(true);
     await expect(`${before}${MARK}${printGraph(after)}`).toMatchFileSnapshot(path);
