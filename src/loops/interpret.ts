@@ -96,15 +96,15 @@ const wrap = (value: Lane, e: Elem): Lane => {
   const low = isSigned(e) ? BigInt.asIntN(bits, BigInt(value)) : BigInt.asUintN(bits, BigInt(value));
   return e === 'i64' ? low : Number(low);
 };
+/** Limits in the kind of number that holds the element, for quick comparison. */
+const limits = Object.fromEntries((Object.keys(arrays) as Elem[]).map((e) => [e, e === 'i64' ? limitsOf(e) : limitsOf(e).map(Number)])) as
+  unknown as Readonly<Record<Elem, readonly [Lane, Lane]>>;
 const saturate = (value: Lane, e: Elem): Lane => {
-  const [low, high] = limitsOf(e);
+  const [low, high] = limits[e];
   const kept = value < low ? low : value > high ? high : value;
   return e === 'i64' ? BigInt(kept) : Number(kept);
 };
-const fits = (value: Lane, e: Elem): boolean => {
-  const [low, high] = limitsOf(e);
-  return value >= low && value <= high;
-};
+const fits = (value: Lane, e: Elem): boolean => value >= limits[e][0] && value <= limits[e][1];
 /** The value if it fits the element; the exact operations promise that it does. */
 const exact = (value: Lane, e: Elem, what: string, frame: Frame): Lane => (fits(value, e) ? value : stop(frame, `${what} overflows ${e}: ${value}`));
 
@@ -209,7 +209,7 @@ const evaluate = (e: Expr, frame: Frame): Lanes => {
       const [acc, a, b] = [of(e.acc), of(e.a), of(e.b)];
       return each((i) => {
         let total = Number(acc[i]);
-        for (let j = 0; j < e.d; j++) total += Number(exact(arithmetic.mul(a[e.d * i + j], b[e.d * i + j]), e.d === 1 ? 'i32' : 'i64', 'dot', frame));
+        for (let j = 0; j < e.d; j++) total += Number(exact(arithmetic.mul(a[e.d * i + j], b[e.d * i + j]), 'i32', 'dot', frame));
         return exact(total, 'i32', 'dot', frame);
       });
     }
