@@ -1,0 +1,39 @@
+/** What a target is: kernel graph in, files out. */
+import type { Graph } from '../ir/graph.ts';
+import { groupSteps, type Grouping } from './group.ts';
+import { cpu } from './c/emit.ts';
+import { wasm } from './wasm/emit.ts';
+
+export interface Artefact {
+  /** relative to the output folder, with forward slashes */
+  readonly path: string;
+  readonly bytes: Uint8Array;
+}
+
+/** A verified kernel graph and the steps it is computed in. */
+export interface Program extends Grouping {
+  readonly graph: Graph<'kernel'>;
+}
+export const programOf = (graph: Graph<'kernel'>): Program => ({ graph, ...groupSteps(graph) });
+
+export interface EmitOptions {
+  /** stem of file names and C symbols; made an identifier by the rule of `identifier.ts` */
+  readonly name: string;
+}
+export interface Emission {
+  readonly artefacts: readonly Artefact[];
+  /** working memory of one run, without the inputs and outputs that the caller owns */
+  readonly arenaBytes: number;
+  /** constants as stored in the artefacts: weights, multipliers, tables */
+  readonly weightBytes: number;
+}
+
+export interface Backend {
+  /** as given to `--target`; also the folder of its artefacts */
+  readonly name: string;
+  readonly summary: string;
+  emit(program: Program, options: EmitOptions): Emission | Promise<Emission>;
+}
+
+/** The targets that come with the compiler. */
+export const builtInBackends: readonly Backend[] = [cpu, wasm];

@@ -1,0 +1,152 @@
+/**
+ * `conv_acc` with one channel per group. With vectors, two taps at a time: the channels of both are interleaved and go through one dot
+ * product of pairs, weights packed as [channel block][tap pair][half][lane][2]. Without vectors, channels are the innermost loop: all
+ * taps of a channel in one expression, then the rescale in a loop of its own, which compilers vectorise each.
+ */
+import type { Value } from '../../ir/graph.ts';
+import { at, buffer, call, dot, fn, index, list, load, loop, moved, mul, set, store, sum, variable, zero, zip } from '../../loops/build.ts';
+import type { Address, Buffer, Elem, Expr, Fn, Index, Stmt } from '../../loops/types.ts';
+import type { Step } from '../group.ts';
+import { constant, elemOf, operand, packed, perChannel, scratch, type Binding, type Kernel, type ScheduleContext } from './kernel.ts';
+import { scalarOf } from './gemm.ts';
+import { makeRescale, rescaleBindings, rescaleClass, rescaleValues, type RescaleClass } from './rescale.ts';
+import { bandLength, bandOf, inResult, overBlocks, type Band, type WindowShape } from './rows.ts';
+import type { Target } from './target.ts';
+import { runOf } from './words.ts';
+
+interface Shape {
+  readonly window: WindowShape;
+  readonly band: Band;
+  readonly padCode: number;
+  readonly x: Elem;
+  readonly rescale: RescaleClass;
+  readonly inPlace: boolean;
+  readonly target: Target;
+}
+
+export const depthwise = (step: Step, context: ScheduleContext, window: WindowShape, padCode: number): Kernel => {
+  const [x, weight] = [step.root.inputs['x'] as Value, step.root.inputs['weight'] as Value];
+  const target = window.channels < runOf(context.target.lanes) ? scalarOf(context.target) : context.target;
+  const band = bandOf(window, 'i16', 0, target);
+  const key: Shape = { window, band, padCode, x: elemOf(x.type.dtype), rescale: rescaleClass(step), inPlace: context.inPlace !== null, target };
+  const weights = constant(weight).data as Int8Array;
+  const taps = window.kernel[0] * window.kernel[1];
+  const buffers: readonly Binding[] = [
+    { kind: 'value', value: step.output }, operand(x), packed(weight.name, target.lanes === 1 ? packScalar(weights, window.channels, taps) : packPairs(weights, window.channels, taps, target)),
+    scratch('i16', bandLength(band)), ...(target.lanes === 1 ? [scratch('i32', window.channels)] : []),
+    ...rescaleBindings(step, !key.inPlace, (constants) => perChannel(constants, window.channels)),
+  ];
+  return { fn: context.share('depthwise', key, depthwiseFn(context)), buffers, values: rescaleValues(step) };
+};
+
+/** [channel][tap] → [tap][channel] */
+const packScalar = (weights: Int8Array, channels: number, taps: number): Int8Array =>
+  Int8Array.from({ length: channels * taps }, (_, i) => weights[(i % channels) * taps + Math.floor(i / channels)]);
+
+/** First channels of the blocks; the last one ends at the last channel. */
+const blockStarts = (channels: number, run: number): readonly number[] => {
+  const whole = Math.floor(channels / run);
+  return [...list(whole, (n) => n * run), ...(channels % run === 0 ? [] : [channels - run])];
+};
+const blockLength = (taps: number, run: number): number => 2 * Math.ceil(taps / 2) * run;
+
+const packPairs = (weights: Int8Array, channels: number, taps: number, { lanes }: Target): Int8Array => {
+  const run = runOf(lanes);
+  const starts = blockStarts(channels, run);
+  const out = new Int8Array(starts.length * blockLength(taps, run));
+  let to = 0;
+  for (const start of starts) for (let tap = 0; tap < taps; tap += 2) for (let c = start; c < start + run; c++) for (const t of [tap, tap + 1]) {
+    out[to++] = t < taps ? weights[c * taps + t] : 0;
+  }
+  return out;
+};
+
+const depthwiseFn = ({ share }: ScheduleContext) => (name: string, { window: w, band, padCode, x, rescale: ending, inPlace, target }: Shape): Fn => {
+  const { channels } = w;
+  const pixels = w.batch * w.outHeight * w.outWidth;
+  const taps = w.kernel[0] * w.kernel[1];
+  const scalar = target.lanes === 1;
+  const run = runOf(target.lanes);
+  const result = buffer('out', ending.out, pixels * channels, 'out');
+  const source = buffer('x', x, w.batch * w.height * w.width * channels, 'in');
+  const weights = buffer('w', 'i8', scalar ? taps * channels : blockStarts(channels, run).length * blockLength(taps, run), 'const');
+  const rows = buffer('rows', 'i16', bandLength(band), 'temp');
+  const sums = buffer('sums', 'i32', channels, 'temp');
+  const rescale = makeRescale(ending, target, { channels, y: pixels * channels }, inPlace ? result : null);
+  const rowShape: RowShape = { window: { kernel: w.kernel, dilations: w.dilations, stride: w.strides[1], outWidth: w.outWidth, channels }, bandRow: band.row, rescale: ending, inPlace, target };
+  const body = overBlocks(w, band, source, rows, padCode, target, (block) => {
+    const r = index('row', block.rows);
+    const perRow = w.outWidth * channels;
+    const out = inResult(result, block, 0, perRow, [[r, perRow]]);
+    return [loop(r, [call(share('depthwise_row', rowShape, rowFn), [
+      out, at(rows, 0, [r, w.strides[0] * band.row]), weights, ...(scalar ? [sums] : []),
+      ...rescale.buffers.map((one) => (one === rescale.y ? moved(at(one), out.offset, ...out.terms) : at(one))),
+    ], [], rescale.values)])];
+  });
+  return fn(name, { buffers: [result, source, weights, rows, ...(scalar ? [sums] : []), ...rescale.buffers], values: rescale.values }, body);
+};
+
+interface RowShape {
+  readonly window: { readonly kernel: readonly number[]; readonly dilations: readonly number[]; readonly stride: number; readonly outWidth: number; readonly channels: number };
+  readonly bandRow: number;
+  readonly rescale: RescaleClass;
+  readonly inPlace: boolean;
+  readonly target: Target;
+}
+
+/** One row of output pixels. */
+const rowFn = (name: string, { window, bandRow, rescale: ending, inPlace, target }: RowShape): Fn => {
+  const { kernel: [kh, kw], dilations, stride, outWidth, channels } = window;
+  const run = runOf(target.lanes);
+  const taps = kh * kw;
+  const reach = (kh - 1) * dilations[0] * bandRow + ((outWidth - 1) * stride + (kw - 1) * dilations[1] + 1) * channels;
+  const offsetOf = (tap: number): number => Math.floor(tap / kw) * dilations[0] * bandRow + (tap % kw) * dilations[1] * channels;
+  const result = buffer('out', ending.out, outWidth * channels, 'out');
+  const rows = buffer('rows', 'i16', reach, 'in');
+  const rescale = makeRescale(ending, target, { channels, y: outWidth * channels }, inPlace ? result : null);
+  const prepared = rescale.prepare(run);
+  const second = inPlace ? result : rescale.y;
+  const p = index('pixel', outWidth);
+  /** Sums to codes, for the run of channels that begins at `start + block·run`. */
+  const conclude = (totals: readonly Expr[], start: number, block: readonly (readonly [Index, number])[]): readonly Stmt[] => {
+    const { setup, constants } = prepared.channels((one) => ({ from: at(one, start, ...block), stride: 1 }));
+    const there = (to: Buffer): Address => at(to, start, [p, channels], ...block);
+    return [...setup, ...prepared.finish(totals, constants, there(result), second === null ? null : { from: there(second), stride: 1 })];
+  };
+
+  if (target.lanes === 1) {
+    const weights = buffer('w', 'i8', taps * channels, 'const');
+    const sums = buffer('sums', 'i32', channels, 'temp');
+    const [c, d] = [index('c', channels), index('d', channels)];
+    const products = list(taps, (tap) => mul(load(at(rows, offsetOf(tap), [p, stride * channels], [c, 1]), 1, 'i32'), load(at(weights, tap * channels, [c, 1]), 1, 'i32')));
+    return fn(name, { buffers: [result, rows, weights, sums, ...rescale.buffers], values: rescale.values }, [
+      ...prepared.setup,
+      loop(p, [loop(c, [store(at(sums, 0, [c, 1]), sum(products))]), loop(d, conclude([load(at(sums, 0, [d, 1]))], 0, [[d, 1]]))]),
+    ]);
+  }
+
+  const size = blockLength(taps, run);
+  const starts = blockStarts(channels, run);
+  const weights = buffer('w', 'i8', starts.length * size, 'const');
+  const block = (start: number, number: number, terms: readonly Index[]): readonly Stmt[] => {
+    const by = (n: number): (readonly [Index, number])[] => terms.map((i) => [i, n]);
+    const totals = [variable('s0', 'i32', target.lanes), variable('s1', 'i32', target.lanes)];
+    const tapAt = (tap: number): Expr => load(at(rows, start + offsetOf(tap), [p, stride * channels], ...by(run)), run);
+    const pairs = list(Math.ceil(taps / 2), (pair) => {
+      const [a, b] = [variable('a', 'i16', run), variable('b', 'i16', run)];
+      const last = 2 * pair + 1 === taps;
+      return [
+        set(a, tapAt(2 * pair)), ...(last ? [] : [set(b, tapAt(2 * pair + 1))]),
+        ...totals.map((total, half) => set(total, dot(2, total, zip(half as 0 | 1, 1, a, last ? zero('i16', run) : b),
+          load(at(weights, number * size + pair * 2 * run + half * run, ...by(size)), run, 'i16')))),
+      ];
+    });
+    return [...totals.map((total) => set(total, zero('i32', target.lanes))), ...pairs.flat(), ...conclude(totals, start, by(run))];
+  };
+  const whole = Math.floor(channels / run);
+  const c = index('c', whole);
+  return fn(name, { buffers: [result, rows, weights, ...rescale.buffers], values: rescale.values }, [
+    ...prepared.setup,
+    loop(p, [loop(c, block(0, 0, [c])), ...(channels % run === 0 ? [] : block(channels - run, whole, []))]),
+  ]);
+};

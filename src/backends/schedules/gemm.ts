@@ -1,0 +1,171 @@
+/**
+ * Matrix products: the register tile, the panels that B is packed into, and the loops over both. Rows of A are 16-bit (widened and
+ * padded by the caller), sums are 32-bit; the accumulator bound of the op proves that no partial sum leaves 32 bits.
+ *
+ * A row of A is `segments` runs of `run` elements: one run for a plain product, one for each row of taps of a convolution. B holds, for
+ * each panel of columns, the same runs in the same order: [segment][step][vector][lane][d], columns beyond none: the last panel starts
+ * early enough to end with the last column, so some columns may be computed twice, with equal results.
+ */
+import { at, buffer, call, dot, fn, grid, index, list, literal, load, loop, moved, set, splat, store, sub, variable, zero } from '../../loops/build.ts';
+import type { Address, Elem, Expr, Fn, Index, Stmt } from '../../loops/types.ts';
+import { product, type ScheduleContext } from './kernel.ts';
+import { collapse, overNest } from './nest.ts';
+import { makeRescale, type Rescale, type RescaleClass } from './rescale.ts';
+import type { Target } from './target.ts';
+import { runOf } from './words.ts';
+
+/** How a row of A is walked: outer axes of runs, each with its stride, then `run` neighbours. */
+export interface Walk {
+  readonly counts: readonly number[];
+  readonly strides: readonly number[];
+  readonly run: number;
+  /** `run` rounded up to whole dot products; the weights of the rest are 0 */
+  readonly padded: number;
+}
+export const walkOf = (counts: readonly number[], strides: readonly number[], run: number, { dot: d }: Target): Walk =>
+  ({ counts, strides, run, padded: Math.ceil(run / d) * d });
+
+/** Without enough columns for a vector tile, or with operands of 32 bits, the product is done by scalars. */
+export const scalarOf = (target: Target): Target => ({ ...target, lanes: 1, dot: 1, tile: target.lanes === 1 ? target.tile : [4, 1] });
+export const columnsPerPanel = ({ lanes, tile }: Target): number => tile[1] * lanes;
+export const targetFor = (target: Target, columns: number): Target => (columns >= columnsPerPanel(target) ? target : scalarOf(target));
+
+/** First columns of the panels: whole ones side by side, and one more that ends at the last column. */
+export const panelStarts = (columns: number, target: Target): readonly number[] => {
+  const width = columnsPerPanel(target);
+  const whole = Math.floor(columns / width);
+  return [...list(whole, (n) => n * width), ...(columns % width === 0 ? [] : [columns - width])];
+};
+export const panelLength = ({ counts, padded }: Walk, target: Target): number => product(counts) * padded * columnsPerPanel(target);
+
+/** Weights [columns, segments, run] as panels. */
+export const packPanels = (weights: Int8Array, columns: number, walk: Walk, target: Target): Int8Array => {
+  const { lanes, dot: d, tile: [, vectors] } = target;
+  const segments = product(walk.counts);
+  const starts = panelStarts(columns, target);
+  const out = new Int8Array(starts.length * panelLength(walk, target));
+  let to = 0;
+  for (const start of starts) for (let s = 0; s < segments; s++) for (let k = 0; k < walk.padded; k += d) {
+    for (let column = start; column < start + vectors * lanes; column++) for (let e = k; e < k + d; e++, to++) {
+      if (e < walk.run) out[to] = weights[(column * segments + s) * walk.run + e];
+    }
+  }
+  return out;
+};
+
+export interface TileShape {
+  readonly rows: number;
+  readonly walk: Walk;
+  /** elements from one row to the next, in A and in the result */
+  readonly rowA: number;
+  readonly rowOut: number;
+  readonly a: Elem;
+  readonly b: Elem;
+  readonly rescale: RescaleClass;
+  /** whether the second operand of the rescale is the result's own memory */
+  readonly inPlace: boolean;
+  readonly target: Target;
+}
+
+/** rows × one panel: out[r, c] = rescale(Σ_k a[r, k]·b[k, c]) */
+const tileFn = (name: string, { rows, walk, rowA, rowOut, a, b, rescale: shape, inPlace, target }: TileShape): Fn => {
+  const { lanes, dot: d, tile: [, vectors] } = target;
+  const width = vectors * lanes;
+  const segments = product(walk.counts);
+  const reach = walk.counts.reduce((sum, count, i) => sum + (count - 1) * walk.strides[i], walk.padded);
+  const left = buffer('a', a, (rows - 1) * rowA + reach, 'in');
+  const right = buffer('b', b, segments * walk.padded * width, 'in');
+  const result = buffer('out', shape.out, (rows - 1) * rowOut + width, 'out');
+  const rescale = makeRescale(shape, target, { channels: width, y: (rows - 1) * rowOut + width }, inPlace ? result : null);
+  const second = inPlace ? result : rescale.y;
+
+  const wide = d === 1 ? 'i32' : 'i16';
+  const sums = grid(rows, vectors, (r, j) => variable(`s${r}_${j}`, 'i32', lanes));
+  const [aWords, bWords] = [variable('aw', wide, d * lanes), list(vectors, (j) => variable(`b${j}`, wide, d * lanes))];
+  const outer = walk.counts.map((count, i) => index(`t${i}`, count));
+  const k = index('k', walk.padded / d);
+  const segmentTerms = outer.map((o, i) => [o, product(walk.counts.slice(i + 1)) * walk.padded * width] as const);
+  const inner: Stmt[] = [
+    ...bWords.map((v, j) => set(v, load(at(right, j * lanes * d, ...segmentTerms, [k, d * width]), d * lanes, wide))),
+    ...list(rows, (r) => [
+      set(aWords, splat(at(left, r * rowA, ...outer.map((o, i) => [o, walk.strides[i]] as const), [k, d]), d, lanes, wide)),
+      ...bWords.map((v, j) => set(sums[r][j], dot(d, sums[r][j], aWords, v), { pin: true })),
+    ]).flat(),
+  ];
+  const loops = [...outer, k].reduceRight<readonly Stmt[]>((stmts, over) => [loop(over, stmts)], inner);
+
+  const run = runOf(lanes);
+  const prepared = rescale.prepare(run);
+  const finish = list(width / run, (group) => {
+    const { setup, constants } = prepared.channels((one) => ({ from: at(one, group * run), stride: 1 }));
+    const perGroup = run / lanes;
+    return [...setup, ...list(rows, (r) => prepared.finish(
+      sums[r].slice(group * perGroup, (group + 1) * perGroup), constants, at(result, r * rowOut + group * run),
+      second === null ? null : { from: at(second, r * rowOut + group * run), stride: 1 },
+    )).flat()];
+  }).flat();
+  return fn(name, { buffers: [result, left, right, ...rescale.buffers], values: rescale.values },
+    [...sums.flat().map((v) => set(v, zero('i32', lanes))), ...loops, ...prepared.setup, ...finish]);
+};
+
+/** Where the operands of a product begin, in the enclosing function. */
+export interface Places {
+  readonly out: Address;
+  readonly a: Address;
+  readonly b: Address;
+  /** the second operand of the rescale; null where there is none or it is the result itself */
+  readonly y: Address | null;
+  /** first channel of the per-channel constants */
+  readonly channel: number;
+}
+/** rows × columns: the loops over panels and, within each, over tiles. */
+export const multiply = (
+  shape: Omit<TileShape, 'rows'>, rows: number, columns: number, rescale: Rescale, { out, a, b, y, channel }: Places, share: ScheduleContext['share'],
+): readonly Stmt[] => {
+  const { target, walk, rowA, rowOut } = shape;
+  const width = columnsPerPanel(target);
+  const whole = Math.floor(columns / width);
+  const size = panelLength(walk, target);
+  const height = Math.min(rows, target.tile[0]);
+  const tiles = Math.floor(rows / height);
+  const panel = (column: number, number: number, terms: readonly (readonly [Index, number])[]): readonly Stmt[] => {
+    const byColumn = (stride: number): (readonly [Index, number])[] => terms.map(([i, n]) => [i, n * stride]);
+    const tile = (count: number, row: number, m: readonly Index[]): Stmt => {
+      const byRow = (stride: number): (readonly [Index, number])[] => m.map((i) => [i, height * stride]);
+      return call(share('tile', { ...shape, rows: count }, tileFn), [
+        moved(out, row * rowOut + column, ...byRow(rowOut), ...byColumn(width)), moved(a, row * rowA, ...byRow(rowA)), moved(b, number * size, ...byColumn(size)),
+        ...rescale.channels.map((one) => at(one, channel + column, ...byColumn(width))),
+        ...(y === null ? [] : [moved(y, row * rowOut + column, ...byRow(rowOut), ...byColumn(width))]),
+        ...(rescale.table === null ? [] : [rescale.table]),
+      ], [], rescale.values);
+    };
+    const m = index('m', tiles);
+    return [loop(m, [tile(height, 0, [m])]), ...(rows % height === 0 ? [] : [tile(rows % height, tiles * height, [])])];
+  };
+  const n = index('n', Math.max(1, whole));
+  return [
+    ...(whole === 0 ? [] : [loop(n, panel(0, 0, [[n, 1]]))]),
+    ...(columns % width === 0 ? [] : panel(columns - width, whole, [])),
+  ];
+};
+
+/** Copies `rows` runs of `run` codes, widened, less a zero point: source and target strides between rows as given. */
+export const widenRows = (from: Address, to: Address, rows: number, run: number, rowFrom: number, rowTo: number, zeroPoint: number, target: Target): readonly Stmt[] => {
+  const e = to.buffer.e;
+  const lanes = target.lanes === 1 ? 1 : e === 'i32' ? target.lanes / 2 : target.lanes;
+  return overNest(collapse([rows, run], [[rowFrom, 1], [rowTo, 1]]), lanes, (n, locate) => {
+    const [source, goal] = [locate(0, from.buffer), locate(1, to.buffer)];
+    const codes: Expr = load(moved(from, source.offset, ...source.terms), n, e);
+    return [store(moved(to, goal.offset, ...goal.terms), zeroPoint === 0 ? codes : sub(codes, zeroPoint))];
+  });
+};
+
+/** Fills `rows` runs with one code. */
+export const fillRows = (to: Address, rows: number, run: number, rowTo: number, code: number, target: Target): readonly Stmt[] => {
+  const e = to.buffer.e;
+  const lanes = target.lanes === 1 ? 1 : e === 'i32' ? target.lanes / 2 : e === 'i16' ? target.lanes : 2 * target.lanes;
+  return overNest(collapse([rows, run], [[rowTo, 1]]), lanes, (n, locate) => {
+    const goal = locate(0, to.buffer);
+    return [store(moved(to, goal.offset, ...goal.terms), literal(code, e, n))];
+  });
+};

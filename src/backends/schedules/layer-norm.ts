@@ -1,0 +1,118 @@
+/** `layer_norm_int`: two sums over a row, one reciprocal root, then two dyadics for each element. */
+import type { Value } from '../../ir/graph.ts';
+import { across, add, at, broadcast, buffer, convert, dot, dyadic, fn, index, literal, load, loop, mul, parameter, set, shl, shr, sub, variable, zero } from '../../loops/build.ts';
+import type { Buffer, Elem, Expr, Fn, Index, Stmt, Var } from '../../loops/types.ts';
+import { bytesOf } from '../../loops/build.ts';
+import { constant, elemOf, limits, operand, packed, perChannel, product, shapeOf, type Binding, type Schedule } from './kernel.ts';
+import { overNest } from './nest.ts';
+import { rootOf, rsqrtBinding, rsqrtBuffer } from './reciprocal.ts';
+import type { Target } from './target.ts';
+import { boundsOf, readAddends, readWords, runOf, toCodes, writeCodes } from './words.ts';
+
+interface Shape {
+  readonly rows: number;
+  readonly channels: number;
+  readonly x: Elem;
+  readonly out: Elem;
+  readonly newtonSteps: number;
+  readonly fraction: number;
+}
+interface LayerNormAttrs {
+  readonly epsilon: bigint;
+  readonly newtonSteps: number;
+  readonly fraction: number;
+  readonly shift: number;
+  readonly low: number;
+  readonly high: number;
+}
+
+export const layerNorm: Schedule = ({ root, output }, { target, share }) => {
+  const x = root.inputs['x'] as Value;
+  const { epsilon, newtonSteps, fraction, shift, low, high } = root.attrs as unknown as LayerNormAttrs;
+  const shape = shapeOf(x);
+  const channels = shape[shape.length - 1];
+  const key: Shape = { rows: product(shape) / channels, channels, x: elemOf(x.type.dtype), out: elemOf(output.type.dtype), newtonSteps, fraction };
+  const list = (slot: 'mul' | 'add'): Binding => {
+    const value = root.inputs[slot] as Value;
+    return packed(value.name, perChannel(constant(value).data as Int32Array | BigInt64Array, channels));
+  };
+  const buffers: readonly Binding[] = [{ kind: 'value', value: output }, operand(x), list('mul'), list('add'), rsqrtBinding];
+  return { fn: share('layer_norm', key, layerNormFn(target)), buffers, values: [epsilon, shift, low, high] };
+};
+
+/** Whether every sum of squares of bytes fits 32 bits. */
+const squaresFit = (x: Elem, channels: number): boolean => bytesOf(x) === 1 && channels <= 2 ** 31 / (limits('u8')[1] ** 2) - 1;
+/** Whether C·x − s1 fits 32 bits for all codes. */
+const differenceFits = (x: Elem, channels: number): boolean => 2 * channels * Math.max(...limits(x).map(Math.abs)) < 2 ** 31;
+
+const layerNormFn = ({ lanes: allLanes, pairing }: Target) => (name: string, { rows, channels, x, out, newtonSteps, fraction }: Shape): Fn => {
+  const lanes = differenceFits(x, channels) ? allLanes : 1;
+  const result = buffer('out', out, rows * channels, 'out');
+  const source = buffer('x', x, rows * channels, 'in');
+  const [muls, adds, seeds] = [buffer('mul', 'i32', channels, 'const'), buffer('add', 'i64', channels, 'const'), rsqrtBuffer()];
+  const [epsilon, shift] = [parameter('epsilon', 'i64'), parameter('shift', 'i32', 32, 62)];
+  const [low, high] = [parameter('low', 'i32', ...limits(out)), parameter('high', 'i32', ...limits(out))];
+  const r = index('row', rows);
+  const [s1, s2, value] = [variable('s1', 'i64'), variable('s2', 'i64'), variable('value', 'i64')];
+  const root = rootOf(value, seeds, newtonSteps);
+  const [drop, half, less] = [variable('drop', 'i32'), variable('half', 'i64'), variable('s1Word', 'i32')];
+  const negated = variable('negatedY', 'i32');
+  const bounds = new Map([1, runOf(lanes)].map((run) => [run, boundsOf(low, high, out, run, false)]));
+
+  /** n of a run. With vectors −y, which fits i32 where y may not, times s1 − C·x. */
+  const normalised = (parts: readonly Expr[]): readonly Expr[] => parts.map((part) => {
+    const n = part.type.n;
+    if (lanes === 1) {
+      const difference = sub(mul(convert('i64', part), literal(channels, 'i64')), s1);
+      return convert('i32', shr(add(mul(difference, root.y), half), drop));
+    }
+    const addends = n === 1 ? [half] : [broadcast(half, n / 2), broadcast(half, n / 2)];
+    return dyadic(drop, pairing, sub(broadcast(less, n), mul(part, channels)), broadcast(negated, n), addends);
+  });
+  return fn(name, { buffers: [result, source, muls, adds, seeds], values: [epsilon, shift, low, high] }, [
+    ...[...bounds.values()].flatMap(({ setup }) => setup),
+    loop(r, [
+      ...momentSums(source, r, channels, lanes, s1, s2),
+      set(value, add(sub(mul(s2, channels), mul(s1, s1)), epsilon)),
+      ...root.setup,
+      set(drop, sub(add(root.k, 30), fraction)),
+      set(half, shl(literal(1, 'i64'), sub(drop, 1))),
+      ...(lanes === 1 ? [] : [set(less, convert('i32', s1)), set(negated, convert('i32', sub(literal(0, 'i64'), root.y)))]),
+      ...overNest({ shape: [rows, channels].slice(1), strides: [[1], [1]] }, lanes, (run, locate) => {
+        const there = locate(0, source);
+        const words = readWords({ ...there, terms: [...there.terms, [r, channels]] }, 1, run);
+        const factors = readWords(locate(1, muls), 1, run);
+        const addends = readAddends(locate(1, adds), 1, run);
+        const scaled = normalised(words.parts).map((n, i) => dyadic(shift, pairing, n, factors.parts[i], addends[i]));
+        const to = locate(0, result);
+        return [...words.setup, ...factors.setup, ...writeCodes({ ...to, terms: [...to.terms, [r, channels]] }, toCodes(scaled, out, bounds.get(run)!))];
+      }),
+    ]),
+  ]);
+};
+
+/** s1 = Σx and s2 = Σx² of a row. */
+const momentSums = (source: Buffer, r: Index, channels: number, lanes: number, s1: Var, s2: Var): readonly Stmt[] => {
+  const fits = squaresFit(source.e, channels);
+  const sumElem = fits ? 'i32' : 'i64';
+  const [a, b] = [variable('a', sumElem), variable('b', sumElem)];
+  const one = (offset: number, count: number): readonly Stmt[] => {
+    if (count === 0) return [];
+    const c = index('c', count);
+    const code = variable('code', sumElem);
+    return [loop(c, [set(code, convert(sumElem, load(at(source, offset, [r, channels], [c, 1])))), set(a, add(a, code)), set(b, add(b, mul(code, code)))])];
+  };
+  const run = 2 * lanes;
+  const whole = lanes === 1 || !fits ? 0 : Math.floor(channels / run);
+  const vector: Stmt[] = [];
+  if (whole > 0) {
+    const c = index('c', whole);
+    const [va, vb, codes] = [variable('va', 'i32', lanes), variable('vb', 'i32', lanes), variable('codes', 'i16', run)];
+    vector.push(
+      set(va, zero('i32', lanes)), set(vb, zero('i32', lanes)),
+      loop(c, [set(codes, load(at(source, 0, [r, channels], [c, run]), run, 'i16')), set(va, dot(2, va, codes, literal(1, 'i16', run))), set(vb, dot(2, vb, codes, codes))]),
+      set(a, add(a, across('add', va))), set(b, add(b, across('add', vb))),
+    );
+  }
+  return [set(a, zero(sumElem)), set(b, zero(sumElem)), ...vector, ...one(whole * run, channels - whole * run), set(s1, convert('i64', a)), set(s2, convert('i64', b))];
+};

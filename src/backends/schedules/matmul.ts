@@ -1,0 +1,130 @@
+/**
+ * `matmul_acc`: both operands are computed, so the panels of b are packed at run time, once for each matrix of b, and its zero point
+ * is taken off on the way; rows of a are widened likewise, a block at a time.
+ */
+import type { Value } from '../../ir/graph.ts';
+import { at, buffer, convert, fn, index, loop, load, moved, store, sub } from '../../loops/build.ts';
+import type { Address, Elem, Expr, Fn, Index, Stmt } from '../../loops/types.ts';
+import { columnsPerPanel, fillRows, multiply, panelLength, panelStarts, scalarOf, targetFor, walkOf, widenRows, type Walk } from './gemm.ts';
+import { elemOf, operand, perChannel, product, scratch, shapeOf, type Binding, type Schedule, type ScheduleContext } from './kernel.ts';
+import { broadcastStrides, collapse, overNest, rowMajor, type Nest } from './nest.ts';
+import { makeRescale, rescaleBindings, rescaleClass, rescaleValues, type RescaleClass } from './rescale.ts';
+import type { Target } from './target.ts';
+
+interface Shape {
+  /** leading axes; strides of result, a and b in matrices */
+  readonly batch: Nest;
+  readonly rows: number;
+  readonly columns: number;
+  readonly walk: Walk;
+  readonly block: number;
+  readonly transposeB: boolean;
+  readonly a: Elem;
+  readonly b: Elem;
+  /** element of the widened operands */
+  readonly wide: 'i16' | 'i32';
+  readonly aZero: number;
+  readonly bZero: number;
+  readonly lengths: readonly number[];
+  readonly rescale: RescaleClass;
+  readonly target: Target;
+}
+interface MatmulAttrs {
+  readonly transposeB: boolean;
+  readonly aZero: number;
+  readonly bZero: number;
+}
+
+export const matmul: Schedule = (step, context) => {
+  const [a, b] = [step.root.inputs['a'] as Value, step.root.inputs['b'] as Value];
+  const { transposeB, aZero, bZero } = step.root.attrs as unknown as MatmulAttrs;
+  const [aShape, bShape, outShape] = [shapeOf(a), shapeOf(b), shapeOf(step.root.output)];
+  const [rows, columns] = outShape.slice(-2);
+  const depth = aShape[aShape.length - 1];
+  const leading = outShape.slice(0, -2);
+  const [aElem, bElem] = [elemOf(a.type.dtype), elemOf(b.type.dtype)];
+  /** A halfword less a zero point may need 17 bits. */
+  const wide = (aElem === 'i16' && aZero !== 0) || (bElem === 'i16' && bZero !== 0) ? 'i32' : 'i16';
+  const target = wide === 'i32' ? scalarOf(context.target) : targetFor(context.target, columns);
+  const walk = walkOf([], [], depth, target);
+  const height = target.tile[0];
+  const fit = Math.floor(target.blockBytes / (2 * walk.padded * height)) * height;
+  const key: Shape = {
+    batch: collapse(leading, [rowMajor(leading), broadcastStrides(aShape.slice(0, -2), leading), broadcastStrides(bShape.slice(0, -2), leading)]),
+    rows, columns, walk, block: Math.min(rows, Math.max(height, fit)), transposeB, a: aElem, b: bElem, wide, aZero, bZero,
+    lengths: [product(outShape), product(aShape), product(bShape)], rescale: rescaleClass(step), target,
+  };
+  const buffers: readonly Binding[] = [
+    { kind: 'value', value: step.output }, operand(a), operand(b), scratch(wide, panelStarts(columns, target).length * panelLength(walk, target)),
+    scratch(wide, key.block * walk.padded), ...rescaleBindings(step, true, (list) => perChannel(list, columns)),
+  ];
+  return { fn: context.share('matmul', key, matmulFn(context)), buffers, values: rescaleValues(step) };
+};
+
+type Terms = readonly (readonly [Index, number])[];
+
+/**
+ * A matrix packed into panels: element (k, column) is read at k·strideK + column·strideColumn. Depths beyond the matrix are 0.
+ */
+export const packAtRunTime = (
+  from: Address, to: Address, columns: number, walk: Walk, strideK: number, strideColumn: number, zeroPoint: number, target: Target,
+): readonly Stmt[] => {
+  const { dot: d } = target;
+  const width = columnsPerPanel(target);
+  const size = panelLength(walk, target);
+  const e = to.buffer.e;
+  const steps = Math.floor(walk.run / d);
+  const panels = (count: number, number: number, column: number): readonly Stmt[] => {
+    if (count === 0) return [];
+    const part = (shape: readonly number[], goal: readonly number[], source: readonly number[], goal0: number, source0: number, zeros: boolean): readonly Stmt[] =>
+      overNest(collapse(shape, [goal, source]), 1, (_run, locate) => {
+        const [put, get] = [locate(0, to.buffer), locate(1, from.buffer)];
+        const code: Expr = convert(e, load(moved(from, source0 + get.offset, ...get.terms)));
+        return [store(moved(to, goal0 + put.offset, ...put.terms), zeros ? 0 : zeroPoint === 0 ? code : sub(code, zeroPoint))];
+      });
+    const [goal0, source0] = [number * size, column * strideColumn];
+    const tail = goal0 + steps * width * d;
+    return [
+      ...(steps === 0 ? [] : part([count, steps, width, d], [size, width * d, d, 1], [width * strideColumn, d * strideK, strideColumn, strideK], goal0, source0, false)),
+      ...(walk.run === walk.padded ? [] : [
+        ...part([count, width], [size, d], [width * strideColumn, strideColumn], tail, source0 + steps * d * strideK, false),
+        ...part([count, width], [size, d], [0, 0], tail + 1, 0, true),
+      ]),
+    ];
+  };
+  const whole = Math.floor(columns / width);
+  return [...panels(whole, 0, 0), ...(columns % width === 0 ? [] : panels(1, whole, columns - width))];
+};
+
+const matmulFn = ({ share }: ScheduleContext) => (name: string, shape: Shape): Fn => {
+  const { batch, rows, columns, walk, block, transposeB, a, b, wide, aZero, bZero, lengths, rescale: ending, target } = shape;
+  const depth = walk.run;
+  const result = buffer('out', ending.out, lengths[0], 'out');
+  const [left, right] = [buffer('a', a, lengths[1], 'in'), buffer('b', b, lengths[2], 'in')];
+  const panels = buffer('panels', wide, panelStarts(columns, target).length * panelLength(walk, target), 'temp');
+  const lines = buffer('rows', wide, block * walk.padded, 'temp');
+  const rescale = makeRescale(ending, target, { channels: columns, y: lengths[0] });
+  const tile = { walk, rowA: walk.padded, rowOut: columns, a: wide, b: wide, rescale: ending, inPlace: false, target };
+  const axes = batch.shape.map((size, axis) => index(`batch${axis}`, size));
+  const matrix = (k: number, size: number): Terms => axes.map((i, axis) => [i, batch.strides[k][axis] * size]);
+  const pass = (count: number, first: number, terms: Terms): readonly Stmt[] => {
+    const by = (n: number): Terms => terms.map(([i, stride]) => [i, stride * n]);
+    const out = at(result, first * columns, ...matrix(0, rows * columns), ...by(columns));
+    return [
+      ...widenRows(at(left, first * depth, ...matrix(1, rows * depth), ...by(depth)), at(lines), count, depth, depth, walk.padded, aZero, target),
+      ...(walk.padded === depth ? [] : fillRows(at(lines, depth), count, walk.padded - depth, walk.padded, 0, target)),
+      ...multiply(tile, count, columns, rescale, {
+        out, a: at(lines), b: at(panels), channel: 0, y: rescale.y === null ? null : moved(at(rescale.y), out.offset, ...out.terms),
+      }, share),
+    ];
+  };
+  const blocks = Math.floor(rows / block);
+  const i = index('block', blocks);
+  const source = at(right, 0, ...matrix(2, depth * columns));
+  const body = [
+    ...packAtRunTime(source, at(panels), columns, walk, transposeB ? 1 : columns, transposeB ? depth : 1, bZero, target),
+    loop(i, pass(block, 0, [[i, block]])), ...(rows % block === 0 ? [] : pass(rows % block, blocks * block, [])),
+  ];
+  return fn(name, { buffers: [result, left, right, panels, lines, ...rescale.buffers], values: rescale.values },
+    axes.reduceRight<readonly Stmt[]>((stmts, over) => [loop(over, stmts)], body));
+};

@@ -1,0 +1,160 @@
+/**
+ * The last part of a step: 32-bit sums to stored codes. One dyadic rescale, or the sum of two operands with one rounding, the clamp,
+ * and a table of bytes; or nothing, where the sums themselves are the result.
+ */
+import type { Node, Value } from '../../ir/graph.ts';
+import { at, buffer, dyadic, dyadic2, load, lookup, moved, parameter, set, shl, variable } from '../../loops/build.ts';
+import type { Address, Buffer, Contents, Elem, Expr, Stmt, Var } from '../../loops/types.ts';
+import type { Step } from '../group.ts';
+import { constant, elemOf, limits, operand, packed, type Binding } from './kernel.ts';
+import type { Target } from './target.ts';
+import { boundsOf, readAddends, readWords, toCodes, writeCodes, writeWords, type Bounds } from './words.ts';
+
+/** What of a rescale decides the code; everything else is an argument. */
+export interface RescaleClass {
+  readonly kind: 'none' | 'one' | 'two';
+  /** whether the accumulator is shifted left first */
+  readonly preShifted: boolean;
+  /** whether the shift is 32 or more */
+  readonly wide: boolean;
+  /** element of the second operand */
+  readonly y: Elem | null;
+  /** element of the clamped codes */
+  readonly code: Elem;
+  /** whether the clamp is the range of that element */
+  readonly natural: boolean;
+  /** element of the table's entries */
+  readonly table: Elem | null;
+  /** element of the result */
+  readonly out: Elem;
+}
+
+interface RequantizeAttrs {
+  readonly shift: number;
+  readonly preShift?: number;
+  readonly low: number;
+  readonly high: number;
+}
+
+/** The rescale node of a step: of an accumulating root, or the root itself. */
+export const rescaleNode = ({ root, rescale }: Step): Node | null =>
+  rescale ?? (root.op === 'requantize' || root.op === 'requantize_add' ? root : null);
+
+export const rescaleClass = (step: Step): RescaleClass => {
+  const out = elemOf(step.output.type.dtype);
+  const node = rescaleNode(step);
+  if (node === null) return { kind: 'none', preShifted: false, wide: true, y: null, code: out, natural: true, table: null, out };
+  const { shift, preShift = 0, low, high } = node.attrs as unknown as RequantizeAttrs;
+  const code = elemOf(node.output.type.dtype);
+  const [least, greatest] = limits(code);
+  return {
+    kind: node.op === 'requantize' ? 'one' : 'two', preShifted: preShift > 0, wide: shift >= 32,
+    y: node.op === 'requantize' ? null : elemOf((node.inputs['y'] as Value).type.dtype),
+    code, natural: low === least && high === greatest, table: step.table === null ? null : out, out,
+  };
+};
+
+/** The parameters of a rescale within a loop function. */
+export interface Rescale {
+  /** per channel: multiplier (two for a sum) and addend */
+  readonly channels: readonly Buffer[];
+  /** the second operand, or null */
+  readonly y: Buffer | null;
+  readonly table: Buffer | null;
+  readonly values: readonly Var[];
+  /** every buffer, in the order of `rescaleBindings` */
+  readonly buffers: readonly Buffer[];
+  /** statements at the start of the function, for runs of one length */
+  prepare(run: number): Prepared;
+}
+export interface Prepared {
+  readonly setup: readonly Stmt[];
+  /** Constants of a run of channels, read once for all rows of a tile. */
+  channels(locate: (buffer: Buffer) => { readonly from: Address; readonly stride: number }): { readonly setup: readonly Stmt[]; readonly constants: Constants };
+  /** Sums of a run to codes, stored at `to`; `y` is where the second operand of the run stands. */
+  finish(sums: readonly Expr[], constants: Constants, to: Address, y: { readonly from: Address; readonly stride: number } | null): readonly Stmt[];
+}
+interface Constants {
+  readonly factors: readonly (readonly Expr[])[];
+  readonly addends: readonly (readonly Expr[])[];
+}
+
+/**
+ * Declares the parameters. `channels` and `yLength` are how many elements of the constants and of the second operand one call touches;
+ * `y` given = the buffer that holds the second operand (in place: the result's own).
+ */
+export const makeRescale = (shape: RescaleClass, { pairing }: Target, lengths: { readonly channels: number; readonly y: number }, sharedY: Buffer | null = null): Rescale => {
+  const { kind, preShifted, wide, code, natural } = shape;
+  const channels = kind === 'none' ? []
+    : kind === 'one' ? [buffer('mul', 'i32', lengths.channels, 'const'), buffer('add', 'i64', lengths.channels, 'const')]
+      : [buffer('mulX', 'i32', lengths.channels, 'const'), buffer('mulY', 'i32', lengths.channels, 'const'), buffer('add', 'i64', lengths.channels, 'const')];
+  const y = shape.y === null ? null : sharedY ?? buffer('y', shape.y, lengths.y, 'in');
+  const table = shape.table === null ? null : buffer('table', shape.table, 256, 'const');
+  const shift = parameter('shift', 'i32', wide ? 32 : 1, wide ? 62 : 31);
+  const preShift = parameter('preShift', 'i32', 0, 31);
+  const [low, high] = [parameter('low', 'i32', ...limits(code)), parameter('high', 'i32', ...limits(code))];
+  const values = kind === 'none' ? [] : [shift, ...(preShifted ? [preShift] : []), low, high];
+
+  const prepare = (run: number): Prepared => {
+    const bounds: Bounds = boundsOf(low, high, code, run, natural);
+    return {
+      setup: kind === 'none' ? [] : bounds.setup,
+      channels(locate) {
+        if (kind === 'none') return { setup: [], constants: { factors: [], addends: [] } };
+        const setup: Stmt[] = [];
+        const kept = (e: Expr): Expr => {
+          const v = variable('k', e.type.e, e.type.n);
+          setup.push(set(v, e));
+          return v;
+        };
+        const factors = channels.slice(0, -1).map((one) => {
+          const { from, stride } = locate(one);
+          const words = readWords(from, stride, run);
+          setup.push(...words.setup);
+          return words.parts.map((part) => (part.op === 'var' ? part : kept(part)));
+        });
+        const { from, stride } = locate(channels[channels.length - 1]);
+        const addends = readAddends(from, stride, run).map((parts) => parts.map(kept));
+        return { setup, constants: { factors, addends } };
+      },
+      finish(sums, { factors, addends }, to, second) {
+        if (kind === 'none') return writeWords(to, sums);
+        const other = second === null ? { setup: [], parts: [] } : readWords(second.from, second.stride, run);
+        const scaled = sums.map((sum, i) => (kind === 'one'
+          ? dyadic(shift, pairing, preShifted ? shl(sum, preShift) : sum, factors[0][i], addends[i])
+          : dyadic2(shift, pairing, sum, factors[0][i], other.parts[i], factors[1][i], addends[i])));
+        const codes = toCodes(scaled, code, bounds);
+        if (table === null) return [...other.setup, ...writeCodes(to, codes)];
+        const v = variable('code', code, codes[0].type.n);
+        return [...other.setup, set(v, codes[0]), ...writeCodes(to, [tableEntry(table, v)])];
+      },
+    };
+  };
+  return { channels, y: sharedY === null ? y : null, table, values, buffers: [...channels, ...(y !== null && sharedY === null ? [y] : []), ...(table === null ? [] : [table])], prepare };
+};
+
+/** The entry of a table of 256 for byte codes: signed codes count from −128. */
+export const tableEntry = (table: Buffer, code: Expr, row: readonly (readonly [import('../../loops/types.ts').Index, number])[] = []): Expr => {
+  const base = code.type.e === 'i8' ? 128 : 0;
+  return code.type.n === 1 ? load(at(table, base, ...row, [code, 1])) : lookup(moved(at(table, base), 0, ...row), code);
+};
+
+/** What the parameters of `makeRescale` are bound to. `layout` orders and pads a list of per-channel constants. */
+export const rescaleBindings = (step: Step, withY: boolean, layout: <T extends Contents>(constants: T) => T): readonly Binding[] => {
+  const node = rescaleNode(step);
+  if (node === null) return [];
+  const list = (slot: string): Binding => {
+    const value = node.inputs[slot] as Value;
+    return packed(value.name, layout(constant(value).data as Contents));
+  };
+  const scale = node.op === 'requantize' ? [list('mul'), list('add')] : [list('mulX'), list('mulY'), list('add')];
+  const y = node.op === 'requantize_add' && withY ? [operand(node.inputs['y'] as Value)] : [];
+  return [...scale, ...y, ...(step.table === null ? [] : [operand(step.table.inputs['values'] as Value)])];
+};
+
+export const rescaleValues = (step: Step): readonly number[] => {
+  const node = rescaleNode(step);
+  if (node === null) return [];
+  const { shift, preShift = 0, low, high } = node.attrs as unknown as RequantizeAttrs;
+  return [shift, ...(preShift > 0 ? [preShift] : []), low, high];
+};

@@ -1,0 +1,106 @@
+/**
+ * Windows over an image [N, H, W, C]: the rows that a block of output rows reads are copied, widened and with their border written
+ * out, into a band of scratch memory. Windows then need no test for the border, and no tensor is ever copied as a whole patch matrix.
+ */
+import { at, index, loop, moved } from '../../loops/build.ts';
+import type { Address, Buffer, Elem, Index, Stmt } from '../../loops/types.ts';
+import { fillRows, widenRows } from './gemm.ts';
+import { shapeOf } from './kernel.ts';
+import type { Value } from '../../ir/graph.ts';
+import { bytesOf } from '../../loops/build.ts';
+import type { Target } from './target.ts';
+
+export interface WindowAttrs {
+  readonly strides: readonly number[];
+  /** top, left, bottom, right */
+  readonly pads: readonly number[];
+  readonly dilations: readonly number[];
+}
+export interface WindowShape extends WindowAttrs {
+  readonly batch: number;
+  readonly height: number;
+  readonly width: number;
+  readonly channels: number;
+  readonly kernel: readonly number[];
+  readonly outHeight: number;
+  readonly outWidth: number;
+}
+
+export const windowShapeOf = (x: Value, output: Value, kernel: readonly number[], { strides, pads, dilations }: WindowAttrs): WindowShape => {
+  const [batch, height, width, channels] = shapeOf(x);
+  const [, outHeight, outWidth] = shapeOf(output);
+  return { batch, height, width, channels, kernel, strides, pads, dilations, outHeight, outWidth };
+};
+
+/** The band: its element, output rows in a block, rows of the band, elements of one row, and elements beyond the last row. */
+export interface Band {
+  readonly e: Elem;
+  readonly block: number;
+  readonly rows: number;
+  readonly row: number;
+  readonly slack: number;
+}
+export const bandOf = (w: WindowShape, e: Elem, slack: number, { blockBytes }: Target): Band => {
+  const row = (w.pads[1] + w.width + w.pads[3]) * w.channels;
+  const rowsFor = (block: number): number => (block - 1) * w.strides[0] + (w.kernel[0] - 1) * w.dilations[0] + 1;
+  let block = 1;
+  while (block < w.outHeight && rowsFor(block + 1) * row * bytesOf(e) <= blockBytes) block++;
+  return { e, block, rows: rowsFor(block), row, slack };
+};
+export const bandLength = ({ rows, row, slack }: Band): number => rows * row + slack;
+
+/** One block of output rows: how many, and where the first one lies in the result, in output rows. */
+export interface Block {
+  readonly rows: number;
+  readonly first: number;
+  readonly terms: readonly (readonly [Index, number])[];
+}
+
+/**
+ * Loops over samples and blocks of output rows: fills the band with the rows each block reads (`fill` outside the image), then does
+ * `body`. Neighbouring blocks that need the same copies share a loop.
+ */
+export const overBlocks = (w: WindowShape, band: Band, source: Buffer, into: Buffer, fill: number, target: Target, body: (block: Block) => readonly Stmt[]): readonly Stmt[] => {
+  const { height, width, channels, outHeight, strides, pads } = w;
+  const n = index('sample', w.batch);
+  const run = width * channels;
+  const left = pads[1] * channels;
+  const sample = [n, height * run] as const;
+
+  /** Rows of the band that lie above, inside and below the image, for the block that begins at output row `first`. */
+  const coverOf = (first: number, rows: number): { above: number; inside: number; below: number } => {
+    const needed = (rows - 1) * strides[0] + (w.kernel[0] - 1) * w.dilations[0] + 1;
+    const top = first * strides[0] - pads[0];
+    const above = Math.min(needed, Math.max(0, -top));
+    const inside = Math.max(0, Math.min(needed, height - top) - above);
+    return { above, inside, below: needed - above - inside };
+  };
+  const starts = Array.from({ length: Math.ceil(outHeight / band.block) }, (_, i) => i * band.block);
+  const rowsAt = (first: number): number => Math.min(band.block, outHeight - first);
+  const classOf = (first: number): string => JSON.stringify([rowsAt(first), coverOf(first, rowsAt(first))]);
+  const stmts: Stmt[] = [];
+  for (let i = 0; i < starts.length;) {
+    let end = i + 1;
+    while (end < starts.length && classOf(starts[end]) === classOf(starts[i]) && coverOf(starts[i], rowsAt(starts[i])).above === 0) end++;
+    const [first, rows, count] = [starts[i], rowsAt(starts[i]), end - i];
+    const { above, inside, below } = coverOf(first, rows);
+    const b = index('block', count);
+    const from = (first * strides[0] - pads[0] + above) * run;
+    const copy = inside === 0 ? []
+      : widenRows(at(source, from, sample, [b, band.block * strides[0] * run]), at(into, above * band.row + left), inside, run, run, band.row, 0, target);
+    const border = [...fillGap(above, 0), ...fillGap(below, above + inside)];
+    stmts.push(loop(b, [...border, ...copy, ...body({ rows, first, terms: [[n, outHeight], [b, band.block]] })]));
+    i = end;
+  }
+  function fillGap(rows: number, at0: number): readonly Stmt[] {
+    return rows === 0 ? [] : fillRows(moved(at(into), at0 * band.row + left), rows, run, band.row, fill, target);
+  }
+  const sides = [[0, left], [left + run, pads[3] * channels]].filter(([, length]) => length > 0)
+    .flatMap(([offset, length]) => fillRows(at(into, offset), band.rows, length, band.row, fill, target));
+  const slack = band.slack === 0 ? [] : fillRows(at(into, band.rows * band.row), 1, band.slack, band.slack, 0, target);
+  return [...sides, ...slack, loop(n, stmts)];
+};
+
+/** An address in the result: of pixel (row, column 0) of a block. */
+export const inResult = (to: Buffer, { first, terms }: Block, row: number, perRow: number, extra: readonly (readonly [Index, number])[] = []): Address =>
+  at(to, (first + row) * perRow, ...terms.map(([i, rows]) => [i, rows * perRow] as const), ...extra);

@@ -1,0 +1,26 @@
+/** What a schedule needs to know of a machine. Another instruction set is another record, not another schedule. */
+import { bytesOf } from '../../loops/build.ts';
+import type { Elem, Pairing } from '../../loops/types.ts';
+
+export interface Target {
+  readonly name: string;
+  /** 32-bit lanes of a vector; 1 = no vectors, the compiler behind the C does what it can */
+  readonly lanes: 1 | 4 | 8 | 16;
+  /** neighbours along K that one dot product joins; 2 takes 16-bit operands, 1 multiplies 32-bit ones */
+  readonly dot: 1 | 2;
+  /** rows and vectors of the register tile of matrix products */
+  readonly tile: readonly [rows: number, vectors: number];
+  /** how the 64-bit constants of a dyadic are ordered in two vectors */
+  readonly pairing: Pairing;
+  /** bytes of widened rows that a matrix product keeps near the core */
+  readonly blockBytes: number;
+}
+
+/** C99 without intrinsics: eight scalar dot products side by side, which compilers vectorise along K. */
+export const portableC: Target = { name: 'portable C', lanes: 1, dot: 1, tile: [8, 1], pairing: 'halves', blockBytes: 16384 };
+
+/** WebAssembly SIMD128. The tile keeps rows·vectors + vectors + rows + (vectors − 1) ≤ 15 registers, beyond which engines spill. */
+export const simd128: Target = { name: 'WebAssembly SIMD128', lanes: 4, dot: 2, tile: [4, 2], pairing: 'halves', blockBytes: 16384 };
+
+/** Lanes of one vector of an element; 1 without vectors. */
+export const vectorLanes = ({ lanes }: Target, e: Elem): number => (lanes === 1 ? 1 : (4 * lanes) / bytesOf(e));

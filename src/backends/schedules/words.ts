@@ -1,0 +1,76 @@
+/**
+ * Runs of codes as 32-bit words and back. A run has `lanes` words (a scalar) or twice that (two vectors, read by one load of bytes or
+ * halfwords and written by one store), so every schedule is written once for scalars and vectors.
+ */
+import { broadcast, bytesOf, clamp, convert, literal, load, max, min, moved, narrow, pack, set, store, variable, widen } from '../../loops/build.ts';
+import type { Address, Elem, Expr, Stmt, Var } from '../../loops/types.ts';
+
+/** Elements that one vector iteration handles; 1 without vectors. */
+export const runOf = (lanes: number): number => (lanes === 1 ? 1 : 2 * lanes);
+
+/** A value per lane, in one vector or scalar or two, and the statements that make them. */
+export interface Words {
+  readonly setup: readonly Stmt[];
+  readonly parts: readonly Expr[];
+}
+
+/** `run` elements from an address as i32; with stride 0 one element in every lane. */
+export const readWords = (from: Address, stride: number, run: number): Words => {
+  const e = from.buffer.e;
+  if (run === 1) return { setup: [], parts: [convert('i32', load(from))] };
+  const lanes = run / 2;
+  if (stride === 0) {
+    const v = variable('s', 'i32', lanes);
+    return { setup: [set(v, broadcast(convert('i32', load(from)), lanes))], parts: [v, v] };
+  }
+  if (bytesOf(e) === 4) return { setup: [], parts: [0, lanes].map((offset) => convert('i32', load(moved(from, offset), lanes))) };
+  const v = variable('r', bytesOf(e) === 1 ? 'i16' : e, run);
+  return { setup: [set(v, load(from, run, v.type.e))], parts: [convert('i32', widen(0, v)), convert('i32', widen(1, v))] };
+};
+
+/** The c operands of a dyadic for each part: one i64 scalar, or two vectors (lower and upper half of the part's lanes). */
+export const readAddends = (from: Address, stride: number, run: number): readonly (readonly Expr[])[] => {
+  if (run === 1) return [[load(from)]];
+  const half = run / 4;
+  const at = (i: number): Expr => (stride === 0 ? broadcast(load(from), half) : load(moved(from, i * half), half));
+  return [[at(0), at(1)], [at(2), at(3)]];
+};
+
+/** Bounds of the stored codes, as scalars and, for vectors, in every lane of the stored element. */
+export interface Bounds {
+  readonly setup: readonly Stmt[];
+  readonly low: Expr;
+  readonly high: Expr;
+  readonly lanesLow: Expr | null;
+  readonly lanesHigh: Expr | null;
+}
+
+/** Bounds from two i32 scalars; where they are the limits of the element, saturation already keeps them. */
+export const boundsOf = (low: Expr, high: Expr, e: Elem, run: number, natural: boolean): Bounds => {
+  if (run === 1 || natural) return { setup: [], low, high, lanesLow: null, lanesHigh: null };
+  const n = bytesOf(e) === 4 ? run / 2 : run;
+  const [least, greatest]: Var[] = [variable('least', e, n), variable('greatest', e, n)];
+  return {
+    setup: [set(least, broadcast(convert(e, low), n)), set(greatest, broadcast(convert(e, high), n))],
+    low, high, lanesLow: least, lanesHigh: greatest,
+  };
+};
+
+/** i32 words as codes of element `e`, saturated and clamped: one run of the element, or two vectors where it has 32 bits. */
+export const toCodes = (parts: readonly Expr[], e: Elem, bounds: Bounds): readonly Expr[] => {
+  if (parts.length === 1) return [convert(e, clamp(parts[0], bounds.low, bounds.high))];
+  const joined = bytesOf(e) === 4 ? parts
+    : bytesOf(e) === 2 ? [pack(e, parts[0], parts[1])]
+      : [narrow(e, pack('i16', parts[0], parts[1]))];
+  return joined.map((one) => limited(one, bounds));
+};
+const limited = (codes: Expr, { lanesLow, lanesHigh }: Bounds): Expr =>
+  lanesLow === null || lanesHigh === null ? codes : min(max(codes, lanesLow), lanesHigh);
+
+export const writeCodes = (to: Address, codes: readonly Expr[]): readonly Stmt[] =>
+  codes.map((one, i) => store(i === 0 ? to : moved(to, i * one.type.n), one));
+
+const unlimited: Bounds = { setup: [], low: literal(0, 'i32'), high: literal(0, 'i32'), lanesLow: null, lanesHigh: null };
+/** Words stored as they are: codes that surely fit the element. */
+export const writeWords = (to: Address, parts: readonly Expr[]): readonly Stmt[] =>
+  writeCodes(to, parts.length === 1 ? [convert(to.buffer.e, parts[0])] : toCodes(parts, to.buffer.e, unlimited));
