@@ -44,7 +44,7 @@ export const convAcc = defineOp({
     const padded = padImage(codesOf(x), batch, height, width, channels, pads, padCode);
     const rowLength = (width + pads[1] + pads[3]) * channels;
     const imageLength = (height + pads[0] + pads[2]) * rowLength;
-    const depthwise = perGroup === 1 && outputs === channels;
+    const depthwise = group > 1 && perGroup === 1 && outputs === channels;
     const runs = depthwise ? depthwiseRuns(kh, kw, dilations, rowLength, channels)
       : contiguousRuns(kh, kw, perGroup, group, dilations, rowLength, channels);
     const weights = depthwise ? transposed(codesOf(weight), outputs, kh * kw) : codesOf(weight);
