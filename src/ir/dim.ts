@@ -41,7 +41,8 @@ export const divDims = (a: Dim, b: Dim): Dim | null => {
   if (isStatic(b)) {
     if (b === 0) return null;
     const x = parts(a);
-    return [x.constant, ...x.terms.map(([, k]) => k)].every((k) => k % b === 0) ? scaleDim(a, 1 / b) : null;
+    const exact = [x.constant, ...x.terms.map(([, k]) => k)].every((k) => k % b === 0);
+    return exact ? normal(x.constant / b, new Map(x.terms.map(([name, k]) => [name, k / b]))) : null;
   }
   const y = parts(b);
   const x = parts(a);

@@ -187,6 +187,7 @@ const recognizeProducts = rule(matmul, 'recognize-products', ({ inputs: { a, b: 
   const mask = scores.allowed === null || scores.allowed.every((one) => one === 1) ? null
     : b.constant(`${name}.mask`, { type: { dtype: 'bool', shape: a.type.shape.slice(-2), quant: null }, data: scores.allowed });
   const joined = b.emit(attention, { q: queries.x, k: keys.x, v: values.x, mask }, { heads: ofQ.heads, scale }, { replaces: output });
+  if (ofQ.heads === 1) return shaped(joined, output.type.shape, b, name);
   const split = b.emit(reshape, { x: joined }, { shape: [ofQ.batch, ofQ.steps, ofQ.heads, ofV.depth] }, { name: `${name}.split` });
   const heads = b.emit(transpose, { x: split }, { perm: [0, 2, 1, 3] }, { name: `${name}.heads` });
   return shaped(heads, output.type.shape, b, name);

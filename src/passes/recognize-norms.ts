@@ -9,7 +9,7 @@
  */
 import { normalAxis } from '../ir/dim.ts';
 import { isNode, type Value } from '../ir/graph.ts';
-import { add, div, layerNorm, mul, rmsNorm, sub } from '../ir/ops/index.ts';
+import { add, div, layerNorm, mul, rmsNorm } from '../ir/ops/index.ts';
 import { rewrite, rule, type Rewriter, type Rule } from '../ir/rewrite.ts';
 import { channelsOf, operandOf, pairOf, plusScalar, vector } from './arithmetic.ts';
 import { foldRules } from './fold-constants.ts';

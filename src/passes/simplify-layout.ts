@@ -80,6 +80,24 @@ const dropKeptAxes = rule(reshape, 'drop-kept-axes', ({ inputs: { x }, attrs: { 
   return b.emit(reduced.decl, reduced.inputs as never, { axes, keepDims: false }, { replaces: output });
 });
 
+/** A slice inside one part of a concatenation is a slice of that part. */
+const sliceOfConcat = rule(slice, 'slice-of-concat', ({ inputs: { x }, attrs, output }, b) => {
+  if (!isNode(x.def) || x.def.op !== 'concat') return null;
+  const rank = x.type.shape.length;
+  const [axis, joined] = [attrs.axis, x.def.attrs['axis'] as number].map((at) => (at < 0 ? at + rank : at));
+  if (axis !== joined || attrs.step < 1) return null;
+  let start = 0;
+  for (const part of x.def.inputs['xs'] as readonly Value[]) {
+    const size = part.type.shape[axis];
+    if (!isStatic(size)) return null;
+    if (attrs.start >= start && attrs.end <= start + size) {
+      return b.emit(slice, { x: part }, { ...attrs, start: attrs.start - start, end: attrs.end - start }, { replaces: output });
+    }
+    start += size;
+  }
+  return null;
+});
+
 // ---- sinking
 
 /** f(xᵀ) = f(x)ᵀ for a function f of single elements. */
@@ -261,7 +279,7 @@ const splitThroughBinary: readonly Rule[] = binaryOps.map((decl) => rule(decl, `
 }));
 
 export const layoutRules: readonly Rule[] = [
-  ...foldRules, shrinkReshapes, shrinkTransposes, dropKeptAxes, hoistToInput, ...sinkThroughUnary, ...sinkThroughBinary, sinkThroughConcat,
+  ...foldRules, shrinkReshapes, shrinkTransposes, dropKeptAxes, sliceOfConcat, hoistToInput, ...sinkThroughUnary, ...sinkThroughBinary, sinkThroughConcat,
   ...sinkThroughReduction, sinkThroughSoftmax, ...sinkThroughRows, sinkThroughSlice, sinkThroughPad, sinkThroughExpand, permuteFlattenedWeight,
   ...splitThroughRows, ...splitThroughBinary,
 ];

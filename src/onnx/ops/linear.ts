@@ -62,7 +62,7 @@ const rowBias = (n: OnnxNode, c: Value, outputs: Dim): Value | null => {
   if (constantOf(c) === null || !isStatic(outputs) || shape.length > 2 || (shape.length === 2 && shape[0] !== 1)) return null;
   const last = shape.length === 0 ? 1 : shape[shape.length - 1];
   if (last !== 1 && last !== outputs) return null;
-  const flat = n.emit(reshape, { x: c }, { shape: [last] }, 'bias.flat');
+  const flat = shape.length === 1 ? c : n.emit(reshape, { x: c }, { shape: [last] }, 'bias.flat');
   return last === outputs ? flat : n.emit(expand, { x: flat }, { shape: [outputs] }, 'bias');
 };
 

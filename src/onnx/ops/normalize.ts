@@ -12,7 +12,8 @@ const normalizedPowers = (n: OnnxNode, as: number | string): Value => {
   const x = n.value(0);
   const { shape } = x.type;
   const axis = n.axis(n.int('axis', n.version < 13 ? 1 : -1), shape.length);
-  if (n.version >= 13 || axis === shape.length - 1) return n.emit(softmax, { x }, { axis }, as);
+  if (axis === shape.length - 1) return n.emit(softmax, { x }, { axis: -1 }, as);
+  if (n.version >= 13) return n.emit(softmax, { x }, { axis }, as);
   const flat = n.emit(reshape, { x }, { shape: [...shape.slice(0, axis), product(n, shape.slice(axis))] }, 'flat');
   return n.emit(reshape, { x: n.emit(softmax, { x: flat }, { axis: -1 }, 'softmax') }, { shape }, as);
 };
