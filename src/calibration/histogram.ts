@@ -3,6 +3,7 @@
  * the bins, neighbours merge and e grows by one. The finest e is used at which all values fit, so the result depends on the values
  * alone, not on their order or on how partial histograms were merged.
  */
+import { countBins } from '../numerics/channel-statistics.ts';
 import { powerOfTwo } from '../numerics/real-math.ts';
 
 export const BINS = 4096;
@@ -52,9 +53,7 @@ const widened = (histogram: Histogram, low: number, high: number): Histogram => 
 export const addToHistogram = (histogram: Histogram, data: Float32Array, low: number, high: number): Histogram => {
   if (data.length === 0) return histogram;
   const wide = widened(histogram, low, high);
-  const { counts, first } = wide;
-  const scale = powerOfTwo(-wide.exponent);
-  for (let i = 0; i < data.length; i++) counts[Math.floor(data[i] * scale) - first]++;
+  countBins(data, powerOfTwo(-wide.exponent), wide.first, wide.counts);
   return wide;
 };
 

@@ -7,24 +7,18 @@
  */
 import type { Graph, Value } from '../ir/graph.ts';
 import { realType, type Tensor } from '../ir/type.ts';
+import { channelStatistics, type ChannelSums } from '../numerics/channel-statistics.ts';
 import { addToHistogram, emptyHistogram, mergeHistograms, type Histogram } from './histogram.ts';
 import { defineJob, mapSamples, type MapOptions } from './pool.ts';
 import type { Samples } from './samples.ts';
-
-export interface ChannelStatistics {
-  readonly low: Float64Array;
-  readonly high: Float64Array;
-  readonly sum: Float64Array;
-  /** sum of squares */
-  readonly squares: Float64Array;
-}
 
 export interface ValueStatistics {
   /** elements seen, over all samples */
   readonly count: number;
   readonly low: number;
   readonly high: number;
-  readonly channels: ChannelStatistics;
+  /** of each index of the last axis */
+  readonly channels: ChannelSums;
   /** empty unless asked for */
   readonly histogram: Histogram;
 }
@@ -81,20 +75,8 @@ export const statisticsJob = defineJob(import.meta.url, 'statisticsJob', ({ valu
 
 /** Statistics of one tensor, without histogram. */
 const describe = (data: Float32Array, channels: number): ValueStatistics => {
-  const low = new Float64Array(channels).fill(Infinity);
-  const high = new Float64Array(channels).fill(-Infinity);
-  const sum = new Float64Array(channels);
-  const squares = new Float64Array(channels);
-  for (let at = 0; at < data.length; at += channels) {
-    for (let c = 0; c < channels; c++) {
-      const x = data[at + c];
-      if (x < low[c]) low[c] = x;
-      if (x > high[c]) high[c] = x;
-      sum[c] += x;
-      squares[c] += x * x;
-    }
-  }
-  return { count: data.length, low: least(low), high: greatest(high), channels: { low, high, sum, squares }, histogram: emptyHistogram() };
+  const sums = channelStatistics(data, channels);
+  return { count: data.length, low: least(sums.low), high: greatest(sums.high), channels: sums, histogram: emptyHistogram() };
 };
 
 const least = (list: Float64Array): number => list.reduce((a, b) => Math.min(a, b), Infinity);

@@ -5,7 +5,8 @@
  *
  * Vectors may read and write up to three elements behind an array, so each array needs `SLACK_BYTES` after it.
  */
-import { engine, functionOf, instantiate, Module, type Code, type Label, type Local, type Memory, type PlainOp } from '../wasm/index.ts';
+import { engine, functionOf, Module, type Code, type Label, type Local, type Memory, type PlainOp } from '../wasm/index.ts';
+import { advance, copyLocal, whilePositive } from './wasm-loops.ts';
 
 /** Columns of one panel of packed weights: two vectors. */
 export const PANEL = 8;
@@ -78,26 +79,10 @@ export const f32Kernels = (memory: Memory): F32Kernels => {
   const names = ['gemm', 'pack', 'depthwise', 'clamp', ...binaries, 'roundToCodes'] as const;
   return Object.fromEntries(names.map((name) => [name, functionOf(instance, name)])) as unknown as F32Kernels;
 };
-export { engine, instantiate, type Memory };
 
 // ---- the code
 
 const exported = { export: true };
-
-/** Runs the body while the counter is positive; the body ends by lowering it. */
-const whilePositive = (code: Code, counter: Local, body: () => unknown): Code =>
-  code.block((done) => code.loop((again) => {
-    code.get(counter).i32(0).op('i32.le_s').brIf(done);
-    body();
-    code.br(again);
-  }));
-/** local += amount */
-const advance = (code: Code, local: Local, amount: number | Local): Code => {
-  code.get(local);
-  if (typeof amount === 'number') code.i32(amount); else code.get(amount);
-  return code.op('i32.add').set(local);
-};
-const copyLocal = (code: Code, to: Local, from: Local): Code => code.get(from).set(to);
 
 /** Terms taken in one turn of the innermost loop. */
 const UNROLL = 4;
