@@ -334,8 +334,9 @@ class Scope implements CContext {
   private place(b: Buffer): string {
     return this.places.get(b)!;
   }
-  private element(a: Address): string {
-    return `${this.place(a.buffer)}[${this.position(a)}]`;
+  private element(a: Address, position = this.position(a)): string {
+    const place = this.place(a.buffer);
+    return `${/^\w+$/.test(place) ? place : `(${place})`}[${position}]`;
   }
   pointer(a: Address): string {
     const position = this.position(a);
@@ -373,7 +374,8 @@ class Scope implements CContext {
       case 'load': return isInt(elem) || e.at.buffer.e === elem ? this.element(e.at) : `(${ctypeOf(elem)})${this.element(e.at)}`;
       case 'lookup': {
         const index = e.index.type.e === 'i64' || e.index.type.e === 'u32' ? `(int32_t)${this.expr(e.index)}` : this.expr(e.index);
-        const element = `${this.place(e.at.buffer)}[${this.position(e.at) === '0' ? index : `${this.position(e.at)} + ${index}`}]`;
+        const start = this.position(e.at);
+        const element = this.element(e.at, start === '0' ? index : `${start} + ${index}`);
         return isInt(elem) || e.at.buffer.e === elem ? element : `(${ctypeOf(elem)})${element}`;
       }
       case 'add': case 'sub': case 'mul': case 'and': case 'or': case 'xor': return `(${this.expr(e.a)} ${operators[e.op]} ${this.expr(e.b)})`;
