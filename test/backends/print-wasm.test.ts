@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import loadWabt from 'wabt';
-import { at, buffer, fn, index, literal, load, loop, mul, program, set, store, call, variable, dot } from '../../src/loops/build.ts';
+import { at, buffer, fn, index, literal, load, lookup, loop, mul, program, set, store, call, variable, dot } from '../../src/loops/build.ts';
 import { interpret } from '../../src/loops/interpret.ts';
 import { verify } from '../../src/loops/verify.ts';
 import { divisions, engine, floatInstructions, scan } from '../../src/wasm/index.ts';
@@ -56,6 +56,20 @@ describe('the module', () => {
     expect(() => printWasm(quads)).toThrow('no dot product of bytes');
     const wide = program('wide', [x, y], [store(at(y), load(at(x), 16, 'i32'))]);
     expect(() => printWasm(wide)).toThrow('at most 16 bytes');
+  });
+
+  it('reaches below the start of a low table by a computed index', () => {
+    const [table, codes, y] = [buffer('table', 'i8', 256, 'in'), buffer('codes', 'i8', 8, 'in'), buffer('y', 'i8', 32, 'out')];
+    const [t, c, out, i] = [buffer('t', 'i8', 256, 'in'), buffer('c', 'i8', 8, 'in'), buffer('out', 'i8', 16, 'out'), index('i', 8)];
+    const body = (from: typeof table, by: typeof codes, to: typeof y) => [
+      loop(i, [store(at(to, 0, [i, 1]), load(at(from, 128, [load(at(by, 0, [i, 1])), 1])))]), store(at(to, 8), lookup(at(from, 128), load(at(by), 8)))];
+    const inner = fn('inner', { buffers: [t, c, out] }, body(t, c, out));
+    const run = program('run', [table, codes, y], [...body(table, codes, y), call(inner, [table, codes, at(y, 16)])]);
+    verify(run);
+    const values = [-128, -127, -1, 0, 1, 2, 126, 127];
+    const loaded = loadWasm(run, new Map([[table, Int8Array.from({ length: 256 }, (_, n) => n - 128)], [codes, Int8Array.from(values)]]));
+    loaded.run();
+    expect([...loaded.of(y)]).toEqual([...values, ...values, ...values, ...values]);
   });
 
   it('shares functions between calls and steps through negative strides', () => {

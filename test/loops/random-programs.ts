@@ -157,7 +157,7 @@ const expression = (c: Context, t: Type, depth: number): Expr => {
     const factor = (): Expr => literal(random.below(2 ** 31 - 1), 'i32', n);
     const addends = (): Expr[] => list(n === 1 ? 1 : 2, () => shr(next(i64), 1));
     choices.push(() => dyadic(random.pick([0, 5, 31, 32, 33, 40, 62]), 'halves', next(), factor(), addends()));
-    choices.push(() => dyadic(add(c.shift, random.pick([3, 32])), 'halves', next(), factor(), addends()));
+    choices.push(() => dyadic(random.pick([add(c.shift, random.pick([3, 32])), add(and(next(type('i32')), 31), 20)]), 'halves', next(), factor(), addends()));
     choices.push(() => dyadic2(32 + random.below(8), 'halves', shr(next(), 2), factor(), shr(next(), 2), shr(next(), 4), addends()));
     choices.push(() => dot(1, small(c, t), small(c, t), small(c, t)));
   }
