@@ -6,21 +6,13 @@ import { staticShape, symbolsOf } from '../../src/ir/dim.ts';
 import type { Graph } from '../../src/ir/graph.ts';
 import type { Tensor } from '../../src/ir/type.ts';
 import { importModel } from '../../src/onnx/import.ts';
-import { canonicalizePasses } from '../../src/passes/canonicalize.ts';
-import { bareContext } from '../../src/passes/pass.ts';
-import { modelFiles, pathOf, readModel, samplesOf, unlessAbsent } from './models.ts';
+import { canonicalGraph, modelFiles, pathOf, readModel, samplesOf, unlessAbsent } from './models.ts';
 
 const runtime = await import('onnxruntime-node').catch(() => null);
 
 /** Largest difference, relative to the largest magnitude of the output. */
 const TOLERANCE = 1e-4;
 const SAMPLES = 2;
-
-export const canonicalGraph = async (graph: Graph<'float'>): Promise<Graph<'float'>> => {
-  let current: Graph = graph;
-  for (const pass of canonicalizePasses) current = await pass.run(current, {}, bareContext());
-  return current as Graph<'float'>;
-};
 
 const bound = (graph: Graph<'float'>): Graph<'float'> =>
   bindSymbols(graph, new Map(graph.inputs.flatMap(({ type }) => symbolsOf(type.shape)).map((name) => [name, 1])));

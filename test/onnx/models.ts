@@ -7,6 +7,8 @@ import { readNpy, type NpyArray } from '../../src/calibration/npy.ts';
 import { staticShape } from '../../src/ir/dim.ts';
 import type { Graph } from '../../src/ir/graph.ts';
 import { tensorType, type Tensor } from '../../src/ir/type.ts';
+import { canonicalizePasses } from '../../src/passes/canonicalize.ts';
+import { bareContext } from '../../src/passes/pass.ts';
 
 const root = resolve(dirname(fileURLToPath(import.meta.url)), '../../../shared/models');
 
@@ -55,4 +57,11 @@ export const histogramOf = (graph: Graph): string => {
   const counts = new Map<string, number>();
   for (const { op } of graph.nodes) counts.set(op, (counts.get(op) ?? 0) + 1);
   return [...counts].sort(([a, m], [b, n]) => n - m || (a < b ? -1 : 1)).map(([op, n]) => `${op} ${n}`).join(', ');
+};
+
+/** The graph after all clean-up passes. */
+export const canonicalGraph = async (graph: Graph<'float'>): Promise<Graph<'float'>> => {
+  let current: Graph = graph;
+  for (const pass of canonicalizePasses) current = await pass.run(current, {}, bareContext());
+  return current as Graph<'float'>;
 };
