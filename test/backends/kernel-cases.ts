@@ -183,8 +183,8 @@ const fixedCases: readonly Case[] = [
     name: `rescale ${dtype} ${ending}`,
     build: (s) => {
       const x = s.input(dtype, 3, 5, 13);
-      const small = dtype === 'i32' ? s.b.emit(clamp, { x }, { low: -(2 ** 20), high: 2 ** 20 }) : x;
-      return ended(s, small, dtype === 'i32' ? 2 ** 20 : rangeOf(dtype)[1] + 1, ending);
+      const small = dtype === 'i32' ? s.b.emit(clamp, { x }, { low: -(2 ** 30), high: 2 ** 30 }) : x;
+      return ended(s, small, dtype === 'i32' ? 2 ** 30 : rangeOf(dtype)[1] + 1, ending);
     },
   }))),
   ...([[3, 5, 13], [13], [5, 1], [1, 5, 13], [1]] as const).map((shape): Case => ({
