@@ -18,7 +18,7 @@ const below: Readonly<Record<string, readonly string[]>> = {
   backends: ['ir', 'numerics', 'wasm', 'loops'],
   'plugin.ts': ['backends', 'passes', 'ir'],
   'compile.ts': ['plugin.ts', 'backends', 'passes', 'calibration', 'onnx', 'ir', 'numerics'],
-  artefact: ['compile.ts', 'plugin.ts', 'backends', 'passes', 'calibration', 'onnx', 'ir', 'numerics'],
+  artefact: ['compile.ts', 'plugin.ts', 'backends', 'passes', 'calibration', 'onnx', 'ir', 'numerics', 'wasm'],
   'index.ts': ['artefact', 'compile.ts', 'plugin.ts', 'backends', 'passes', 'calibration', 'onnx', 'ir', 'numerics'],
   cli: ['artefact', 'compile.ts', 'plugin.ts', 'backends', 'passes', 'calibration', 'onnx', 'ir', 'numerics'],
   'cli.ts': ['cli'],

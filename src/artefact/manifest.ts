@@ -41,6 +41,14 @@ export interface Normalization {
   readonly mean: readonly number[];
   readonly std: readonly number[];
 }
+export interface CalibrationFacts {
+  readonly samples: number;
+  /** of their content */
+  readonly digest: string;
+  /** relative to this folder; null for made-up samples */
+  readonly path: string | null;
+  readonly synthetic: boolean;
+}
 export interface Manifest {
   readonly lowbitc: string;
   readonly format: typeof manifestFormat;
@@ -64,8 +72,7 @@ export interface Manifest {
   readonly arenaBytes: number;
   readonly macs: { readonly total: number; readonly byWidth: Readonly<Record<string, number>> };
   readonly layers: readonly LayerCost[];
-  /** calibration: how many samples, and the digest of their content */
-  readonly calibration: { readonly samples: number; readonly digest: string } | null;
+  readonly calibration: CalibrationFacts | null;
   /** everything in this folder but this file */
   readonly files: readonly ManifestFile[];
 }

@@ -111,6 +111,12 @@ export const table = (rows: readonly (readonly Cell[])[], indent = '  '): string
   ).join('\n');
 };
 
+/** Names and what they are, all to the left. */
+export const pairs = (rows: readonly (readonly [string, string])[], indent = '  '): string => {
+  const width = Math.max(0, ...rows.map(([name]) => name.length));
+  return rows.map(([name, text]) => `${indent}${name.padEnd(width)}  ${text}`).join('\n');
+};
+
 /** `12,345`. */
 export const grouped = (count: number): string => String(count).replace(/\B(?=(\d{3})+(?!\d))/g, ',');
 

@@ -41,6 +41,12 @@ export const errors = {
     error('LB0112', `${quoteName(path)} is not the model that this folder was compiled from: its SHA-256 differs`, null, 'compile again, or give the right file with --model'),
   badPlugin: (path: string, why: string) =>
     error('LB0113', `the plugin ${quoteName(path)} cannot be loaded: ${why}`, null, 'a plugin is a module whose default export is definePlugin({ name, … })'),
+  pipelineStopsEarly: (stage: string) =>
+    error('LB0109', `the pipeline ends at the ${stage} stage, where there is nothing to emit`, null, 'end it with lower-to-kernels, or look at its result with --stop-after'),
+  targetCannotRun: (target: string, why: string) => error('LB0121', `target ${quoteName(target)} cannot be run here: ${why}`),
+  stageNotReached: (stage: string) => error('LB0120', `the pipeline has no graph at the ${stage} stage`),
+  keepsNothing: (text: string, layers: readonly string[]) =>
+    error('LB0119', `--keep ${quoteName(text)} matches no layer`, null, `the layers are: ${layers.join(', ')}${layers.length === 8 ? ', …' : ''}`),
   damagedArtefact: (path: string, why: string) =>
     error('LB0114', `${quoteName(path)} is damaged: ${why}`, null, 'compile again'),
 

@@ -1,0 +1,107 @@
+/** Flags that say which model is compiled, on which data, by which pipeline → options of `compile()`. Shared by `compile` and `print`. */
+import { availableParallelism } from 'node:os';
+import { basename, extname } from 'node:path';
+import type { Command } from 'commander';
+import type { Normalization } from '../artefact/manifest.ts';
+import { openSamples, syntheticSamples } from '../calibration/samples.ts';
+import { toolboxWith, type CompileOptions } from '../compile.ts';
+import { CompileError } from '../ir/diagnostic.ts';
+import { errors } from '../ir/errors.ts';
+import type { Pipeline } from '../passes/pipeline.ts';
+import { collect } from './command.ts';
+import { externalDataOf } from './external-data.ts';
+import { dimBindings, keptLayers, loadPlugins, numberList, pipelineOption, rawDataType, shapeBindings, wholeNumber, widths, type Kept, type PipelineFile } from './options.ts';
+
+export interface ModelFlags {
+  readonly calib?: string;
+  readonly calibCount?: string;
+  readonly mean?: string;
+  readonly std?: string;
+  readonly synthetic?: boolean;
+  readonly bits?: string;
+  readonly keep?: readonly string[];
+  readonly dim?: readonly string[];
+  readonly shape?: readonly string[];
+  readonly cutAt?: string;
+  readonly passes?: string;
+  readonly disablePass?: readonly string[];
+  readonly plugin?: readonly string[];
+  readonly seed?: string;
+  readonly threads?: string;
+}
+
+export const withModelOptions = (command: Command): Command => command
+  .option('--bits <wXaY>', 'bits of weights and activations (default: w8a8)')
+  .option('--calib <data>', 'calibration samples: .npy (first axis = samples), .npz (keys = input names), or a folder of .npy')
+  .option('--calib-count <n>', 'use only the first n samples')
+  .option('--mean <list>', 'model input = (data - mean) / std; one number, or one for each channel; the compiled model takes the data itself')
+  .option('--std <list>', 'see --mean')
+  .option('--synthetic', 'calibrate on random data; for trying things out, the results mean nothing')
+  .option('--keep <glob=bits>', 'bits for the layers whose name, or ONNX node, matches; repeatable', collect)
+  .option('--dim <symbol=n>', 'size of a symbolic dimension, as in batch=1; repeatable', collect)
+  .option('--shape <input=AxBxC>', 'shape of an input, as in image=1x3x224x224; repeatable', collect)
+  .option('--cut-at <value>', 'end the model at this value, which becomes the output')
+  .option('--passes <pipeline>', "run this pipeline instead of the preset: 'a{opt: 1}, b', JSON, or @file; a pipeline.json replays its compilation")
+  .option('--disable-pass <name>', 'leave a pass of the preset out; repeatable', collect)
+  .option('--plugin <module>', 'load passes, ops and targets from this module; repeatable', collect)
+  .option('--seed <n>', 'seed of everything that draws random numbers (default: 0)')
+  .option('--threads <n>', 'worker threads; the result is the same for any number (default: all cores)');
+
+export interface Request {
+  readonly bits: string;
+  readonly kept: readonly Kept[];
+  readonly synthetic: boolean;
+  readonly normalization: Normalization | null;
+  readonly options: CompileOptions;
+}
+
+/** Random samples with --synthetic, unless --calib-count says otherwise. */
+const syntheticCount = 16;
+
+/** Everything that the flags say, checked; a pipeline.json gives what they leave open. */
+export const readModelFlags = async (modelPath: string, flags: ModelFlags, targets: readonly string[]): Promise<Request> => {
+  const { pipeline, settings }: { pipeline: Pipeline | null; settings: Partial<PipelineFile> } =
+    flags.passes === undefined ? { pipeline: null, settings: {} } : pipelineOption(flags.passes);
+  const plugins = await loadPlugins(flags.plugin ?? []);
+  const { backends } = toolboxWith(plugins);
+  const unknown = targets.find((target) => !backends.has(target));
+  if (unknown !== undefined) throw new CompileError(errors.unknownTarget(unknown, [...backends.keys()]), 'usage');
+  const bits = widths(flags.bits ?? settings.bits ?? 'w8a8');
+  const kept = keptLayers(flags.keep ?? []);
+  const normalization = readNormalization(flags, settings);
+  if (flags.calib !== undefined && flags.synthetic) throw new CompileError(errors.badCommandLine('--calib and --synthetic exclude each other', null), 'usage');
+  const count = flags.calibCount === undefined ? undefined : wholeNumber('--calib-count', flags.calibCount, 1);
+  const seed = flags.seed === undefined ? settings.seed ?? 0 : wholeNumber('--seed', flags.seed, 0);
+  const { calib } = flags;
+  const cutAt = flags.cutAt ?? settings.cutAt ?? undefined;
+  return {
+    bits, kept, synthetic: flags.synthetic ?? false, normalization: normalization === null ? null : { mean: normalization.mean, std: normalization.std },
+    options: {
+      name: basename(modelPath, extname(modelPath)), targets: [...new Set(targets)], bits, plugins,
+      dims: { ...settings.dims, ...dimBindings(flags.dim ?? []) },
+      shapes: { ...settings.shapes, ...shapeBindings(flags.shape ?? []) },
+      ...(cutAt === undefined ? {} : { cutAt }),
+      ...(pipeline === null ? {} : { pipeline }),
+      disabledPasses: flags.disablePass ?? [],
+      seed,
+      threads: flags.threads === undefined ? availableParallelism() : wholeNumber('--threads', flags.threads, 1),
+      openSamples: flags.synthetic ? (inputs) => syntheticSamples(inputs, count ?? syntheticCount, seed)
+        : calib === undefined ? null : (inputs) => openSamples(calib, inputs, count === undefined ? {} : { count }),
+      ...(normalization === null ? {} : { normalization }),
+      externalData: externalDataOf(modelPath),
+    },
+  };
+};
+
+const readNormalization = (flags: ModelFlags, settings: Partial<PipelineFile>): Required<CompileOptions>['normalization'] | null => {
+  const given = flags.mean !== undefined || flags.std !== undefined;
+  if (!given && !settings.normalization) return null;
+  const mean = flags.mean === undefined ? settings.normalization?.mean ?? [0] : numberList('--mean', flags.mean);
+  const std = flags.std === undefined ? settings.normalization?.std ?? [1] : numberList('--std', flags.std);
+  if (flags.calib === undefined) throw new CompileError(errors.badCommandLine('--mean and --std need --calib: the data says whether the model takes bytes or words', null), 'usage');
+  const dtype = rawDataType(flags.calib);
+  if (dtype === null) {
+    throw new CompileError(errors.badCommandLine(`--mean and --std need data of type uint8 or int16, which "${flags.calib}" does not hold`, 'normalise the data beforehand, and leave --mean and --std out'), 'usage');
+  }
+  return { mean, std, dtype };
+};
