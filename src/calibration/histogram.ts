@@ -71,6 +71,10 @@ export const mergeHistograms = (a: Histogram, b: Histogram): Histogram => {
 /** Adds the counts of `from` to those of coarser bins. */
 const addJoined = (counts: Float64Array, { first, exponent }: Pick<Histogram, 'first' | 'exponent'>, from: Histogram): void => {
   const ratio = powerOfTwo(from.exponent - exponent);
+  if (ratio === 1) {
+    for (let i = 0, to = from.first - first; i < from.counts.length; i++, to++) counts[to] += from.counts[i];
+    return;
+  }
   for (let i = 0; i < from.counts.length; i++) counts[Math.floor((from.first + i) * ratio) - first] += from.counts[i];
 };
 

@@ -79,18 +79,25 @@ const describe = (data: Float32Array, channels: number): ValueStatistics => {
   return { count: data.length, low: least(sums.low), high: greatest(sums.high), channels: sums, histogram: emptyHistogram() };
 };
 
-const least = (list: Float64Array): number => list.reduce((a, b) => Math.min(a, b), Infinity);
-const greatest = (list: Float64Array): number => list.reduce((a, b) => Math.max(a, b), -Infinity);
+const least = (list: Float64Array): number => {
+  let found = Infinity;
+  for (const x of list) if (x < found) found = x;
+  return found;
+};
+const greatest = (list: Float64Array): number => {
+  let found = -Infinity;
+  for (const x of list) if (x > found) found = x;
+  return found;
+};
 
-const merge = (a: ValueStatistics, b: ValueStatistics): ValueStatistics => ({
-  count: a.count + b.count,
-  low: Math.min(a.low, b.low),
-  high: Math.max(a.high, b.high),
-  channels: {
-    low: a.channels.low.map((x, c) => Math.min(x, b.channels.low[c])),
-    high: a.channels.high.map((x, c) => Math.max(x, b.channels.high[c])),
-    sum: a.channels.sum.map((x, c) => x + b.channels.sum[c]),
-    squares: a.channels.squares.map((x, c) => x + b.channels.squares[c]),
-  },
-  histogram: mergeHistograms(a.histogram, b.histogram),
-});
+/** Both together. The channels of `a` are reused for the result. */
+const merge = (a: ValueStatistics, b: ValueStatistics): ValueStatistics => {
+  const [x, y] = [a.channels, b.channels];
+  for (let c = 0; c < x.sum.length; c++) {
+    if (y.low[c] < x.low[c]) x.low[c] = y.low[c];
+    if (y.high[c] > x.high[c]) x.high[c] = y.high[c];
+    x.sum[c] += y.sum[c];
+    x.squares[c] += y.squares[c];
+  }
+  return { count: a.count + b.count, low: Math.min(a.low, b.low), high: Math.max(a.high, b.high), channels: x, histogram: mergeHistograms(a.histogram, b.histogram) };
+};

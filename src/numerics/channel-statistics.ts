@@ -27,27 +27,29 @@ export const channelStatistics = (data: Float32Array, channels: number): Channel
   channelKernel(0, data.length / channels, channels, dataBytes);
   const reals = new Float32Array(memory.buffer);
   const doubles = new Float64Array(memory.buffer);
-  const at = (c: number, offset: number, size: number): number =>
-    (dataBytes + Math.floor(c / GROUP) * RESULT_BYTES + offset) / size + (c % GROUP);
-  const take = (from: Float32Array | Float64Array, offset: number): Float64Array =>
-    Float64Array.from({ length: channels }, (_, c) => from[at(c, offset, from.BYTES_PER_ELEMENT)]);
+  const take = (from: Float32Array | Float64Array, offset: number): Float64Array => {
+    const taken = new Float64Array(channels);
+    for (let first = 0, at = dataBytes + offset; first < channels; first += GROUP, at += RESULT_BYTES) {
+      const count = Math.min(GROUP, channels - first);
+      for (let c = 0; c < count; c++) taken[first + c] = from[at / from.BYTES_PER_ELEMENT + c];
+    }
+    return taken;
+  };
   return { low: take(reals, 0), high: take(reals, GROUP * 4), sum: take(doubles, GROUP * 8), squares: take(doubles, GROUP * 16) };
 };
 
-/** counts[floor(x·scale) − first] += 1 for each x; every index must lie inside. */
+/** counts[floor(x·scale) − first] += 1 for each x; every index must lie inside, and |x·scale| below 2^31. */
 export const countBins = (data: Float32Array, scale: number, first: number, counts: Float64Array): void => {
-  // copying the counts in and out costs more than counting few numbers here
-  if (data.length < counts.length) {
-    for (let i = 0; i < data.length; i++) counts[Math.floor(data[i] * scale) - first]++;
-    return;
-  }
+  // few numbers are sooner counted one by one than copied
+  const vectors = data.length < counts.length ? 0 : Math.floor(data.length / 4);
+  for (let i = vectors * 4; i < data.length; i++) counts[Math.floor(data[i] * scale) - first]++;
+  if (vectors === 0) return;
   const dataBytes = align(data.byteLength);
-  const { memory, countKernel } = kernels(dataBytes + counts.byteLength);
+  const { memory, countKernel } = kernels(dataBytes + 2 * counts.length * 4);
   new Float32Array(memory.buffer, 0, data.length).set(data);
-  const held = new Float64Array(memory.buffer, dataBytes, counts.length);
-  held.set(counts);
-  countKernel(0, data.length, scale, dataBytes - first * 8);
-  counts.set(held);
+  const counted = new Uint32Array(memory.buffer, dataBytes, 2 * counts.length).fill(0);
+  countKernel(0, vectors, scale, dataBytes - first * 4, dataBytes + (counts.length - first) * 4);
+  for (let i = 0; i < counts.length; i++) counts[i] += counted[i] + counted[counts.length + i];
 };
 
 const align = (bytes: number): number => Math.ceil(bytes / 64) * 64;
@@ -55,7 +57,7 @@ const align = (bytes: number): number => Math.ceil(bytes / 64) * 64;
 interface Kernels {
   readonly memory: Memory;
   readonly channelKernel: (data: number, rows: number, channels: number, results: number) => void;
-  readonly countKernel: (data: number, length: number, scale: number, counts: number) => void;
+  readonly countKernel: (data: number, vectors: number, scale: number, even: number, odd: number) => void;
 }
 let made: Kernels | null = null;
 
@@ -95,8 +97,7 @@ const code = (): Uint8Array => {
           body.get(low[v]).get(x).op('f32x4.min').set(low[v]);
           body.get(high[v]).get(x).op('f32x4.max').set(high[v]);
           for (let half = 0; half < 2; half++) {
-            body.get(x);
-            if (half === 1) upperHalf(body, x);
+            if (half === 0) body.get(x); else upperHalf(body, x);
             body.op('f64x2.promote_low_f32x4').set(wide);
             body.get(sum[2 * v + half]).get(wide).op('f64x2.add').set(sum[2 * v + half]);
             body.get(squares[2 * v + half]).get(wide).get(wide).op('f64x2.mul').op('f64x2.add').set(squares[2 * v + half]);
@@ -115,18 +116,29 @@ const code = (): Uint8Array => {
       advance(body, channels, -GROUP);
     });
   }, { export: true });
-  module.func('count', ['i32', 'i32', 'f64', 'i32'], [], (body, data, length, scale, counts) => {
+  // neighbours often fall into one bin: two tables keep one count from waiting for the other
+  module.func('count', ['i32', 'i32', 'f64', 'i32', 'i32'], [], (body, data, vectors, scale, even, odd) => {
     const bin = body.local('i32');
-    whilePositive(body, length, () => {
-      body.get(data).memory('f32.load', 0, 4).op('f64.promote_f32').get(scale).op('f64.mul').op('f64.floor').op('i32.trunc_sat_f64_s');
-      body.i32(3).op('i32.shl').get(counts).op('i32.add').tee(bin).get(bin).memory('f64.load', 0, 8).f64(1).op('f64.add').memory('f64.store', 0, 8);
-      advance(body, data, 4);
-      advance(body, length, -1);
+    const [x, bins] = [body.local('v128'), body.local('v128')];
+    whilePositive(body, vectors, () => {
+      body.get(data).memory('v128.load', 0, 4).set(x);
+      for (let half = 0; half < 2; half++) {
+        if (half === 0) body.get(x); else upperHalf(body, x);
+        body.op('f64x2.promote_low_f32x4').get(scale).op('f64x2.splat').op('f64x2.mul').op('f64x2.floor');
+        // adding 3·2^51 leaves the whole number in the low bits
+        body.f64(6755399441055744).op('f64x2.splat').op('f64x2.add').set(bins);
+        [even, odd].forEach((table, lane) => {
+          body.get(bins).lane('i32x4.extract_lane', 2 * lane).i32(2).op('i32.shl').get(table).op('i32.add').tee(bin);
+          body.get(bin).memory('i32.load', 0, 4).i32(1).op('i32.add').memory('i32.store', 0, 4);
+        });
+      }
+      advance(body, data, 16);
+      advance(body, vectors, -1);
     });
   }, { export: true });
   return module.encode();
 };
 
-/** The two upper numbers of the vector on the stack, moved down. */
+/** Pushes the two upper numbers of a vector, moved down. */
 const upperHalf = (body: Code, x: ReturnType<Code['local']>): Code =>
-  body.get(x).shuffle([8, 9, 10, 11, 12, 13, 14, 15, 8, 9, 10, 11, 12, 13, 14, 15]);
+  body.get(x).get(x).shuffle([8, 9, 10, 11, 12, 13, 14, 15, 8, 9, 10, 11, 12, 13, 14, 15]);
