@@ -14,7 +14,7 @@ export const presetPipeline = ({ bits, normalization }: PresetRequest): Pipeline
   const { weights, activations } = parseBits(bits);
   const step = (pass: string, options: Step['options'] = {}): Step => ({ pass, options });
   return [
-    ...(normalization === null ? [] : [step('normalize-input', { ...normalization })]),
+    ...(normalization === null ? [] : [step('normalize-input', { mean: normalization.mean, std: normalization.std })]),
     ...canonicalizePasses.map(({ name }) => step(name)),
     step('prune-dead-inputs'),
     step('quantize-activations', { bits: activations, range: activations < 8 ? 'mse' : 'min-max' }),

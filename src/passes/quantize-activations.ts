@@ -241,7 +241,7 @@ class Typing {
   private operand(node: Node, value: Value, now: (value: Value) => Value, b: Builder, typeOf: (value: Value) => TensorType): Value {
     const constant = constantOf(value);
     if (constant === null || constant.type.dtype !== 'f32') return now(value);
-    if (node.op === 'gather' && node.inputs.table === value) return b.constant(value.name, quantizeTensor(constant, withShape(typeOf(node.output), value)));
+    if (traitOf(node).gives === 'ties') return b.constant(value.name, quantizeTensor(constant, withShape(typeOf(node.output), value)));
     if (node.op === 'add' || node.op === 'sub' || node.op === 'mul') {
       const largest = (constant.data as Float32Array).reduce((most, v) => Math.max(most, Math.abs(v)), 0);
       return b.constant(value.name, quantizeTensor(constant, withShape(symmetricType('i16', largest), value)));
