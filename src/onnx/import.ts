@@ -111,10 +111,12 @@ class Importer {
 
   private readInitializers(graph: GraphProto, scope: Scope, wanted: ReadonlySet<string>): void {
     if ((graph.sparseInitializer ?? []).length > 0) this.refuse('sparse initializer', null, graph.sparseInitializer?.[0].values?.name ?? '');
+    const seen = new Set<string>();
     for (const proto of graph.initializer ?? []) {
       const name = proto.name ?? '';
       if (name === '') this.broken('an initializer has no name');
-      if (scope.terms.has(name)) this.broken(`two initializers are called ${quoteName(name)}`);
+      if (seen.has(name)) this.broken(`two initializers are called ${quoteName(name)}`);
+      seen.add(name);
       if (!wanted.has(name)) continue;
       if (elementTypes[proto.dataType ?? 0] === 'string') {
         this.refuse('string tensor', null, name);
