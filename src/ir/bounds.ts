@@ -31,30 +31,41 @@ export const codesOfType = ({ dtype, quant }: TensorType): Interval => {
   return interval(low, high);
 };
 
-const hullOfTensor = ({ type, data }: Tensor): Interval => {
-  if (data.length === 0) return codesOfType(type);
-  let [low, high] = [Infinity, -Infinity];
-  for (const code of data) {
-    low = Math.min(low, Number(code));
-    high = Math.max(high, Number(code));
+const hulls = new WeakMap<Tensor, Interval>();
+const hullOfTensor = (tensor: Tensor): Interval => {
+  let hull = hulls.get(tensor);
+  if (hull === undefined) {
+    const { type, data } = tensor;
+    let [low, high] = [Infinity, -Infinity];
+    for (let i = 0; i < data.length; i++) {
+      const code = Number(data[i]);
+      if (code < low) low = code;
+      if (code > high) high = code;
+    }
+    hulls.set(tensor, (hull = data.length === 0 ? codesOfType(type) : interval(low, high)));
   }
-  return interval(low, high);
+  return hull;
 };
 
-/** Σ over the inputs of each weight row (axis 0), every product joined with 0; inputs repeat the given intervals along a row. */
-const weightedSums = (weight: Tensor, inputs: Interval, firstInput: (row: number) => number): Interval => {
-  const [rows, perRow] = [staticShape(weight.type.shape)[0], weight.data.length / staticShape(weight.type.shape)[0]];
-  const period = staticShape(weight.type.shape).at(-1)!;
+/**
+ * Σ over the inputs of each weight row (axis 0), every product joined with 0: a positive weight reaches from w·min(0, low) to
+ * w·max(0, high), a negative one the other way round. The inputs of a row start at `firstInput` and repeat along its last axis.
+ */
+const weightedSums = ({ type, data }: Tensor, inputs: Interval, firstInput: (row: number) => number): Interval => {
+  const shape = staticShape(type.shape);
+  const [rows, period] = [shape[0], shape.at(-1)!];
+  const least = inputs.low.map((v) => Math.min(0, v));
+  const greatest = inputs.high.map((v) => Math.max(0, v));
   const [low, high] = [new Float64Array(rows), new Float64Array(rows)];
-  const single = inputs.low.length === 1;
-  for (let row = 0; row < rows; row++) {
-    const first = firstInput(row);
-    for (let i = 0; i < perRow; i++) {
-      const w = weight.data[row * perRow + i] as number;
-      const channel = single ? 0 : first + (i % period);
-      const [a, b] = [w * inputs.low[channel], w * inputs.high[channel]];
-      low[row] += Math.min(0, a, b);
-      high[row] += Math.max(0, a, b);
+  for (let row = 0, at = 0; row < rows; row++) {
+    const first = inputs.low.length === 1 ? null : firstInput(row);
+    for (const end = (row + 1) * (data.length / rows); at < end; at += period) {
+      for (let i = 0; i < period; i++) {
+        const weight = data[at + i] as number;
+        const channel = first === null ? 0 : first + i;
+        low[row] += weight * (weight > 0 ? least[channel] : greatest[channel]);
+        high[row] += weight * (weight > 0 ? greatest[channel] : least[channel]);
+      }
     }
   }
   return { low, high };

@@ -31,7 +31,7 @@ import { constantOf, constantsOf, isNode, operandsOf, type Graph, type Node, typ
 import { Misuse, noSite } from './op.ts';
 import type { KernelNode } from './ops/kernels.ts';
 import { opsOfStage } from './ops/stages.ts';
-import { realType, tensorType, type TensorType } from './type.ts';
+import { realType, tensorType, type Tensor, type TensorType } from './type.ts';
 
 type Code = Diagnostic['code'];
 type Report = (code: Code, why: string, value: Value) => void;
@@ -95,12 +95,16 @@ const checkType = (value: Value, { stage }: Graph, report: Report): void => {
   }
 };
 
+/** Constants are shared by the graphs of a compilation; each is looked at once. */
+const sound = new WeakSet<Tensor>();
 const checkCodes = (value: Value, report: Report): void => {
-  const { type, data } = constantOf(value)!;
-  if (!isInteger(type.dtype) || type.dtype === 'i64') return;
+  const tensor = constantOf(value)!;
+  const { type, data } = tensor;
+  if (sound.has(tensor) || !isInteger(type.dtype) || type.dtype === 'i64') return;
   const [low, high] = type.quant === null ? rangeOf(type.dtype) : [type.quant.low, type.quant.high];
   const outside = (data as Int32Array).findIndex((code) => code < low || code > high);
-  if (outside >= 0) report('LB0222', `element ${outside} is ${data[outside]}, outside ${low}..${high}`, value);
+  if (outside < 0) sound.add(tensor);
+  else report('LB0222', `element ${outside} is ${data[outside]}, outside ${low}..${high}`, value);
 };
 
 const checkNode = (node: Node, { stage }: Graph, report: Report): void => {
@@ -154,16 +158,16 @@ type Rule<N extends KernelNode> = (node: N, check: Check) => void;
 const checkKernels = (graph: Graph, report: Report): void => {
   const bounds = factOf(graph, accumulatorBounds);
   for (const node of graph.nodes as readonly Node[] as readonly unknown[] as readonly KernelNode[]) {
-    let sound = true;
+    let ready = true;
     const fault = (code: Code, why: string): void => {
-      sound = false;
+      ready = false;
       report(code, why, node.output);
     };
     for (const slot of constantSlots[node.op] ?? []) {
       const operand = (node.inputs as Node['inputs'])[slot] as Value | null;
       if (operand !== null && constantOf(operand) === null) fault('LB0221', `operand "${slot}" of "${node.op}" must be a constant`);
     }
-    if (sound) (rules[node.op] as Rule<KernelNode> | undefined)?.(node, { of: (value) => bounds.get(value)!, fault });
+    if (ready) (rules[node.op] as Rule<KernelNode> | undefined)?.(node, { of: (value) => bounds.get(value)!, fault });
   }
 };
 

@@ -79,7 +79,7 @@ export const windowShape = (slot: string, x: TensorType, { kernel, strides, pads
 
 /** The codes as 32-bit integers: one array class in all inner loops, whatever the dtype. */
 export const codesOf = ({ data }: Tensor): Int32Array =>
-  data instanceof Int32Array ? data : Int32Array.from(data as ArrayLike<number>);
+  data instanceof Int32Array ? data : new Int32Array(data as Int8Array);
 
 /** Stores 32-bit codes, all within the range of the type's dtype, as that dtype. */
 export const packed = (type: TensorType, codes: Int32Array): Tensor => {
