@@ -89,7 +89,7 @@ const tileFn = (name: string, { rows, walk, rowA, rowOut, a, b, rescale: shape, 
     ...bWords.map((v, j) => set(v, load(at(right, j * lanes * d, ...segmentTerms, [k, d * width]), d * lanes, wide))),
     ...list(rows, (r) => [
       set(aWords, splat(at(left, r * rowA, ...outer.map((o, i) => [o, walk.strides[i]] as const), [k, d]), d, lanes, wide)),
-      ...bWords.map((v, j) => set(sums[r][j], dot(d, sums[r][j], aWords, v), { pin: true })),
+      ...bWords.map((v, j) => set(sums[r][j], dot(d, sums[r][j], aWords, v), { pin: lanes > 1 })),
     ]).flat(),
   ];
   const loops = [...outer, k].reduceRight<readonly Stmt[]>((stmts, over) => [loop(over, stmts)], inner);

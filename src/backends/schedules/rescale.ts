@@ -123,14 +123,22 @@ export const makeRescale = (shape: RescaleClass, { pairing }: Target, lengths: {
         const scaled = sums.map((sum, i) => (kind === 'one'
           ? dyadic(shift, pairing, preShifted ? shl(sum, preShift) : sum, factors[0][i], addends[i])
           : dyadic2(shift, pairing, sum, factors[0][i], other.parts[i], factors[1][i], addends[i])));
-        const codes = toCodes(scaled, code, bounds);
-        if (table === null) return [...other.setup, ...writeCodes(to, codes)];
+        const kept = run === 1 ? scaled.map(pinned) : [];
+        const setup = [...other.setup, ...kept.map(({ setup: one }) => one)];
+        const codes = toCodes(run === 1 ? kept.map(({ v }) => v) : scaled, code, bounds);
+        if (table === null) return [...setup, ...writeCodes(to, codes)];
         const v = variable('code', code, codes[0].type.n);
-        return [...other.setup, set(v, codes[0]), ...writeCodes(to, [tableEntry(table, v)])];
+        return [...setup, set(v, codes[0]), ...writeCodes(to, [tableEntry(table, v)])];
       },
     };
   };
   return { channels, y: sharedY === null ? y : null, table, values, buffers: [...channels, ...(y !== null && sharedY === null ? [y] : []), ...(table === null ? [] : [table])], prepare };
+};
+
+/** A scalar dyadic kept scalar: compilers would emulate 64-bit vector products where one machine multiply does. */
+const pinned = (e: Expr): { readonly v: Var; readonly setup: Stmt } => {
+  const v = variable('scaled', 'i32');
+  return { v, setup: set(v, e, { pin: true }) };
 };
 
 /** The entry of a table of 256 for byte codes: signed codes count from −128. */
