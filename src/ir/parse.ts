@@ -50,7 +50,7 @@ class Parser {
   graph(): Graph {
     this.word('graph');
     this.mark('@');
-    const name = this.take('word', 'string', 'number').text;
+    const name = this.take('word', 'string').text;
     this.mark(':');
     const stage = this.stage();
     const inputs = this.list('(', ')', () => this.input());

@@ -81,30 +81,30 @@ const printOperands = (node: Node): string => {
 
 const printSite = ({ origins }: Site): string => (origins.length === 0 ? '' : `  @ ${origins.map((origin) => JSON.stringify(origin)).join(', ')}`);
 
-/** What stands as it is after `%` and `@`; everything else is quoted. */
+/** What stands as it is after `%`; everything else is quoted. */
 const plainName = /^[A-Za-z0-9_][A-Za-z0-9_.]*$/;
-/** What stands as it is as an attribute value or a symbol. */
+/** What stands as it is as a graph's name, an attribute value or a symbol. */
 const plainWord = /^[A-Za-z_][A-Za-z0-9_.]*$/;
 /** Words that would read as numbers or flags. */
 const reserved: ReadonlySet<string> = new Set(['true', 'false', 'inf', 'nan', 'null']);
 
-const printWord = (name: string): string => (plainName.test(name) ? name : JSON.stringify(name));
-export const printName = (name: string): string => `%${printWord(name)}`;
+export const printName = (name: string): string => `%${plainName.test(name) ? name : JSON.stringify(name)}`;
+
+const printWord = (name: string): string => (plainWord.test(name) && !reserved.has(name) ? name : JSON.stringify(name));
 
 /** An attribute: numbers, 64-bit integers with `n`, flags, words, lists, and sizes with symbols. */
 const printAttr = (value: unknown): string => {
   if (typeof value === 'number') return printNumber(value);
   if (typeof value === 'bigint') return `${value}n`;
-  if (typeof value === 'string') return plainWord.test(value) && !reserved.has(value) ? value : JSON.stringify(value);
+  if (typeof value === 'string') return printWord(value);
   if (Array.isArray(value)) return `[${value.map((item) => (typeof item === 'string' ? JSON.stringify(item) : printAttr(item))).join(', ')}]`;
   if (typeof value === 'object' && value !== null && 'terms' in value) return printDimension(value as SymbolicDim);
   return String(value);
 };
 
-const printSymbol = (name: string): string => (plainWord.test(name) && !reserved.has(name) ? name : JSON.stringify(name));
 const printDimension = (dim: Dim): string => {
   if (isStatic(dim)) return String(dim);
-  const terms = dim.terms.map(([name, k]) => (k === 1 ? printSymbol(name) : `${k}*${printSymbol(name)}`));
+  const terms = dim.terms.map(([name, k]) => (k === 1 ? printWord(name) : `${k}*${printWord(name)}`));
   return [...terms, ...(dim.constant === 0 ? [] : [String(dim.constant)])].reduce((text, term) => (term.startsWith('-') ? `${text}${term}` : `${text}+${term}`));
 };
 const printDimensions = (shape: Shape): string => `[${shape.map(printDimension).join(', ')}]`;

@@ -101,7 +101,8 @@ export const expectCode = (attr: string, code: number, slot: string, { dtype }: 
   if (code < low || code > high) misuse(`"${attr}" is ${code}, which operand "${slot}" of ${dtype} cannot hold`);
 };
 
-export const codeTensor = (dtype: IntegerDType, shape: StaticShape): TensorType => tensorType(dtype, shape);
+/** The inferred type of codes; what they stand for is the lowering's to say. */
+export const codeTensor = (dtype: DType, shape: StaticShape): TensorType => tensorType(dtype, shape);
 export const shapeOf = ({ type }: Tensor): StaticShape => staticShape(type.shape);
 
 /** The image with its border of `code` written out; the same array where there is no border. */

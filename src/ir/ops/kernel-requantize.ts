@@ -114,7 +114,7 @@ export const clamp = defineOp({
   infer: ({ x }, { low, high }) => {
     expectDType('x', x, isWord, 'codes of at most 32 bits');
     if (low > high) misuse(`the range [${low}, ${high}] is empty`);
-    return codeTensor(x.dtype as 'i8', fixedShape('x', x));
+    return codeTensor(x.dtype, fixedShape('x', x));
   },
   evaluate: ({ x }, { low, high }, type) => packed(type, codesOf(x).map((code) => clampCode(code, low, high))),
 });

@@ -24,7 +24,7 @@ export const table = defineOp({
     if (entries.length < 1 || entries.length > 2 || entries.at(-1) !== TABLE_LENGTH) misuse(`"values" must be [256] or [channels, 256], not [${entries.join(', ')}]`);
     const along = normalAxis(axis, shape.length);
     if (entries.length === 2 && (along === null || entries[0] !== shape[along])) misuse(`"values" has ${entries[0]} rows, axis ${axis} of x [${shape.join(', ')}]`);
-    return codeTensor(values.dtype as 'i8', shape);
+    return codeTensor(values.dtype, shape);
   },
   evaluate: ({ x, values }, { axis }, type) => {
     const codes = codesOf(x);
@@ -71,7 +71,7 @@ export const gatherRows = defineOp({
     expectDType('indices', indices, isWord, 'integers of at most 32 bits');
     const [rows, ...row] = fixedShape('table', table);
     if (!(rows > 0)) misuse('the table has no rows');
-    return codeTensor(table.dtype as 'i8', [...fixedShape('indices', indices), ...row]);
+    return codeTensor(table.dtype, [...fixedShape('indices', indices), ...row]);
   },
   evaluate: ({ table, indices }, _attrs, type) => {
     const [rows, ...row] = table.type.shape as StaticShape;
