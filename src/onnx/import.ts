@@ -199,7 +199,9 @@ class Importer {
     const declared = new Map([...(graph.output ?? []), ...(graph.valueInfo ?? [])].map((info) => [info.name, info.type?.tensorType?.shape?.dim]));
     return names.map((name) => {
       const term = scope.terms.get(name) ?? this.broken(`nothing computes the output ${quoteName(name)}`);
-      if (term === 'unavailable') return this.broken(`the output ${quoteName(name)} is not available`);
+      if (term === 'unavailable') {
+        throw new CompileError(errors.unsupportedNodes(this.unusedOutputs.get(name) ?? name, 'it is an output of the model', [name]), 'unsupported');
+      }
       if (isKnown(term)) return this.broken(`the output ${quoteName(name)} does not depend on data: it is known while compiling`);
       const dims = declared.get(name);
       const wrong = dims !== undefined && (dims.length !== term.type.shape.length

@@ -7,6 +7,7 @@
  *     %c = conv(%x, %W, %b); %n = batch_norm(%c, …)   ->   %n = conv(%x, %W', %b')
  */
 import { constantOf, isNode, type Node, type Value } from '../ir/graph.ts';
+import { joinSites } from '../ir/op.ts';
 import { add, batchNorm, conv, mul, pad } from '../ir/ops/index.ts';
 import { rewrite, rule, type Rewriter, type Rule } from '../ir/rewrite.ts';
 import { channelsOf, vector } from './arithmetic.ts';
@@ -28,6 +29,7 @@ const accumulating = (value: Value, b: Rewriter): Accumulating | null => {
 
 /** The op with y = scale·(what it computed) + offset, channel by channel; products in float64, rounded once. */
 const scaledAndShifted = ({ node, weight, bias, channels }: Accumulating, scale: ArrayLike<number> | null, offset: ArrayLike<number> | null, b: Rewriter, output: Value): Value => {
+  b.site = joinSites(node.site, b.site);
   const row = weight.length / channels;
   const old = node.inputs['weight'] as Value;
   const W = scale === null ? old

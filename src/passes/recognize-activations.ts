@@ -11,7 +11,7 @@
 import { isNode, type Value } from '../ir/graph.ts';
 import { clip, gelu, hardSwish, max, min, mish, mul, relu, silu } from '../ir/ops/index.ts';
 import { rewrite, rule, type Rewriter, type Rule } from '../ir/rewrite.ts';
-import { near, operandOf, plainScalarOf, plusScalar, productOf } from './arithmetic.ts';
+import { near, operandOf, plainScalarOf, plusScalar, productOf, siteBetween } from './arithmetic.ts';
 import { foldRules } from './fold-constants.ts';
 import { definePass } from './pass.ts';
 
@@ -83,7 +83,12 @@ const activationOf = (x: Value, gate: Value, scalar: number, b: Rewriter, output
 const recognizeGate = rule(mul, 'recognize-gate', ({ output }, b) => {
   const { scalar, factors } = productOf(output);
   if (factors.length !== 2) return null;
-  return activationOf(factors[0], factors[1], scalar, b, output) ?? activationOf(factors[1], factors[0], scalar, b, output);
+  const own = b.site;
+  const found = (x: Value, gate: Value): Value | null => {
+    b.site = siteBetween(output, [x], own);
+    return activationOf(x, gate, scalar, b, output);
+  };
+  return found(factors[0], factors[1]) ?? found(factors[1], factors[0]);
 });
 
 /** The limits that the producer of a value already keeps. */

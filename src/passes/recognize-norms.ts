@@ -9,9 +9,10 @@
  */
 import { normalAxis } from '../ir/dim.ts';
 import { isNode, type Value } from '../ir/graph.ts';
+import { joinSites } from '../ir/op.ts';
 import { add, div, layerNorm, mul, rmsNorm } from '../ir/ops/index.ts';
 import { rewrite, rule, type Rewriter, type Rule } from '../ir/rewrite.ts';
-import { channelsOf, operandOf, pairOf, plusScalar, vector } from './arithmetic.ts';
+import { channelsOf, operandOf, pairOf, plusScalar, siteBetween, vector } from './arithmetic.ts';
 import { foldRules } from './fold-constants.ts';
 import { definePass } from './pass.ts';
 
@@ -59,6 +60,7 @@ const isSame = (a: Value, b: Value): boolean => a === b || (centredOf(a) !== nul
 const normalized = (numerator: Value, { v, epsilon }: { readonly v: Value; readonly epsilon: number }, b: Rewriter, output: Value): Value | null => {
   if (!isSame(numerator, v)) return null;
   const centred = centredOf(v);
+  b.site = siteBetween(output, [centred ?? v], b.site);
   return centred !== null ? b.emit(layerNorm, { x: centred, scale: null, bias: null }, { epsilon }, { replaces: output })
     : b.emit(rmsNorm, { x: v, scale: null }, { epsilon }, { replaces: output });
 };
@@ -103,6 +105,7 @@ const recognizeExpanded = rule(add, 'recognize-expanded', ({ inputs: { x, y }, o
       const channels = lastSize(source);
       const [gamma, beta] = [gain.gamma === null ? null : channelsOf(gain.gamma, channels), channelsOf(offset[0], channels)];
       if ((gain.gamma !== null && gamma === null) || beta === null) continue;
+      b.site = siteBetween(output, [source], b.site);
       const scale = gamma && b.constant(`${output.name}.scale`, vector(gamma));
       return b.emit(layerNorm, { x: source, scale, bias: b.constant(`${output.name}.bias`, vector(beta)) }, { epsilon: gain.epsilon }, { replaces: output });
     }
@@ -122,6 +125,7 @@ const absorbScale = rule(mul, 'absorb-scale', ({ inputs: { x, y }, output }, b) 
     const { inputs, attrs, op } = norm.def;
     const gamma = channelsOf(factor, lastSize(norm));
     if (inputs['scale'] !== null || (inputs['bias'] ?? null) !== null || gamma === null) continue;
+    b.site = joinSites(norm.def.site, b.site);
     const scale = b.constant(`${output.name}.scale`, vector(gamma));
     const source = inputs['x'] as Value;
     return op === 'layer_norm' ? b.emit(layerNorm, { x: source, scale, bias: null }, attrs, { replaces: output })
@@ -136,6 +140,7 @@ const absorbBias = rule(add, 'absorb-bias', ({ inputs: { x, y }, output }, b) =>
     const { inputs, attrs } = norm.def;
     const beta = channelsOf(term, lastSize(norm));
     if (inputs['bias'] !== null || beta === null) continue;
+    b.site = joinSites(norm.def.site, b.site);
     const bias = b.constant(`${output.name}.bias`, vector(beta));
     return b.emit(layerNorm, { x: inputs['x'] as Value, scale: inputs['scale'] as Value | null, bias }, attrs, { replaces: output });
   }

@@ -165,6 +165,7 @@ export const elementwise: Handlers = {
   Identity: identity,
   Dropout: (n) => {
     n.ignore('ratio', 'seed', 'is_test', 'consumed_inputs');
+    if (n.has(2) && n.scalar(2) !== 0) return n.refuse('training mode');
     return [n.term(0), null];
   },
 };
