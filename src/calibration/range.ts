@@ -33,7 +33,7 @@ export const percentileRange = ({ low, high, histogram }: Seen, share: number): 
 };
 
 /** Steps in which a limit is drawn in by the search, as shares of the limit. */
-const SEARCH_STEPS = 128;
+const SEARCH_STEPS = 64;
 /** A limit is drawn in to no less than this share. */
 const LEAST_SHARE = 1 / 16;
 
@@ -51,7 +51,9 @@ export const mseRange = (seen: Seen, bits: number, form: 'affine' | 'symmetric' 
     return { low: widest.low * share, high: widest.high * share };
   }
   let { low, high } = full;
-  for (let round = 0; round < 2; round++) {
+  // one limit does not depend on itself: only two need a second look at each other
+  const rounds = full.low < 0 && full.high > 0 ? 2 : 1;
+  for (let round = 0; round < rounds; round++) {
     if (full.high > 0) high = full.high * leastShare((share) => squaredError(seen.histogram, { low, high: full.high * share }, bits, form));
     if (full.low < 0) low = full.low * leastShare((share) => squaredError(seen.histogram, { low: full.low * share, high }, bits, form));
   }

@@ -1,0 +1,125 @@
+/**
+ * Linear algebra of symmetric positive definite matrices in float64, row-major. All loops have a fixed order, so results have the same
+ * bits on every engine.
+ */
+import { f32Kernels, packedLength, PAGE_BYTES, SCRATCH_BYTES, SLACK_BYTES, type F32Kernels } from './f32-kernels.ts';
+import { engine } from '../wasm/index.ts';
+
+/** Σ a[i + k]·b[j + k] over k < length, in four interleaved sums. */
+const dot = (a: Float64Array, i: number, b: Float64Array, j: number, length: number): number => {
+  let [s0, s1, s2, s3] = [0, 0, 0, 0];
+  let k = 0;
+  for (; k + 4 <= length; k += 4) {
+    s0 += a[i + k] * b[j + k];
+    s1 += a[i + k + 1] * b[j + k + 1];
+    s2 += a[i + k + 2] * b[j + k + 2];
+    s3 += a[i + k + 3] * b[j + k + 3];
+  }
+  for (; k < length; k++) s0 += a[i + k] * b[j + k];
+  return s0 + s1 + (s2 + s3);
+};
+
+/** The lower triangle L with L·Lᵀ = a, zeros above; null where `a` is not positive definite. Only the lower triangle of `a` is read. */
+export const cholesky = (a: Float64Array, n: number): Float64Array | null => {
+  const l = new Float64Array(n * n);
+  for (let i = 0; i < n; i++) {
+    for (let j = 0; j < i; j++) l[i * n + j] = (a[i * n + j] - dot(l, i * n, l, j * n, j)) / l[j * n + j];
+    const pivot = a[i * n + i] - dot(l, i * n, l, i * n, i);
+    if (!(pivot > 0)) return null;
+    l[i * n + i] = Math.sqrt(pivot);
+  }
+  return l;
+};
+
+/** x with L·Lᵀ·x = b, for the factor L of `cholesky`. */
+export const solveFactored = (l: Float64Array, n: number, b: Float64Array): Float64Array => {
+  const x = b.slice();
+  for (let i = 0; i < n; i++) x[i] = (x[i] - dot(l, i * n, x, 0, i)) / l[i * n + i];
+  for (let i = n - 1; i >= 0; i--) {
+    x[i] /= l[i * n + i];
+    for (let j = 0; j < i; j++) x[j] -= l[i * n + j] * x[i];
+  }
+  return x;
+};
+
+/** The inverse of a positive definite matrix from its factor L: (L·Lᵀ)⁻¹ = L⁻ᵀ·L⁻¹. */
+export const invertFactored = (l: Float64Array, n: number): Float64Array => {
+  // rows of `columns` are the columns of L⁻¹, so that every inner loop runs along memory
+  const columns = new Float64Array(n * n);
+  for (let j = 0; j < n; j++) {
+    columns[j * n + j] = 1 / l[j * n + j];
+    for (let i = j + 1; i < n; i++) columns[j * n + i] = -dot(l, i * n + j, columns, j * n + j, i - j) / l[i * n + i];
+  }
+  const inverse = new Float64Array(n * n);
+  for (let i = 0; i < n; i++) for (let j = 0; j <= i; j++) {
+    const sum = dot(columns, i * n + i, columns, j * n + i, n - i);
+    inverse[i * n + j] = sum;
+    inverse[j * n + i] = sum;
+  }
+  return inverse;
+};
+
+/**
+ * w [outputs, n] with the least Σ ‖y − w·x‖² + damping·‖w‖², from gram = Σ x·xᵀ [n, n] and cross = Σ y·xᵀ [outputs, n]. The damping is
+ * `share` > 0 of the mean diagonal of `gram`, and ten times more as long as that leaves the matrix indefinite.
+ */
+export const leastSquares = (gram: Float64Array, cross: Float64Array, n: number, share: number): Float64Array => {
+  let mean = 0;
+  for (let i = 0; i < n; i++) mean += gram[i * n + i] / n;
+  const damped = gram.slice();
+  let factor: Float64Array | null = null;
+  for (let damping = share * (mean > 0 ? mean : 1); factor === null; damping *= 10) {
+    if (!Number.isFinite(damping)) throw new RangeError('the matrix holds numbers that are not finite');
+    for (let i = 0; i < n; i++) damped[i * n + i] = gram[i * n + i] + damping;
+    factor = cholesky(damped, n);
+  }
+  const w = new Float64Array(cross.length);
+  for (let at = 0; at < cross.length; at += n) w.set(solveFactored(factor, n, cross.subarray(at, at + n)), at);
+  return w;
+};
+
+/** Rows that are multiplied in float32 before their products are added in float64. */
+const ROWS_AT_ONCE = 256;
+
+/** Sums of products of rows, Σ y·xᵀ, over as many rows as are added. */
+export interface ProductSum {
+  /** row-major [left, right] */
+  readonly matrix: Float64Array;
+  readonly rows: number;
+  /** adds rows of `left` and `right` numbers; the same array twice gives a Gram matrix */
+  add(left: Float32Array, right: Float32Array): void;
+}
+
+/** Sums of products in SIMD: float32 within a few hundred rows, float64 across. */
+export const productSum = (left: number, right: number): ProductSum => {
+  const matrix = new Float64Array(left * right);
+  const room = (floats: number): number => Math.ceil((floats * 4 + SLACK_BYTES) / 64) * 64;
+  const sizes = [room(left * ROWS_AT_ONCE), room(right * ROWS_AT_ONCE), room(packedLength(ROWS_AT_ONCE, right)), room(left * right), room(right + 8), SCRATCH_BYTES];
+  const [a, b, panels, products, zeros, tile] = sizes.map((_, i) => sizes.slice(0, i).reduce((sum, size) => sum + size, 0));
+  const memory = new engine.Memory({ initial: Math.ceil((tile + SCRATCH_BYTES) / PAGE_BYTES) });
+  const f32 = new Float32Array(memory.buffer);
+  const kernels: F32Kernels = f32Kernels(memory);
+  let rows = 0;
+  const addSome = (y: Float32Array, x: Float32Array, count: number): void => {
+    // yᵀ, so that the products run along its rows
+    for (let r = 0; r < count; r++) for (let c = 0; c < left; c++) f32[a / 4 + c * count + r] = y[r * left + c];
+    f32.set(x, b / 4);
+    kernels.pack(b, right * 4, 4, count, right, panels);
+    kernels.gemm(a, count * 4, panels, zeros, products, right * 4, left, right, 1, 0, 1, 0, count, tile);
+    const sums = f32.subarray(products / 4, products / 4 + left * right);
+    for (let i = 0; i < sums.length; i++) matrix[i] += sums[i];
+  };
+  return {
+    matrix,
+    get rows() { return rows; },
+    add(y, x) {
+      const total = y.length / left;
+      if (x.length / right !== total || !Number.isInteger(total)) throw new RangeError(`${y.length / left} rows against ${x.length / right}`);
+      for (let first = 0; first < total; first += ROWS_AT_ONCE) {
+        const count = Math.min(ROWS_AT_ONCE, total - first);
+        addSome(y.subarray(first * left, (first + count) * left), x.subarray(first * right, (first + count) * right), count);
+      }
+      rows += total;
+    },
+  };
+};
