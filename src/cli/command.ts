@@ -79,7 +79,7 @@ export const failureOf = (cause: unknown): { readonly diagnostics: readonly Diag
 const fromCommander = ({ message }: CommanderError): Diagnostic => {
   const [first, ...rest] = message.replace(/^error: /, '').split('\n');
   const suggestion = /^\((.*)\)$/.exec(rest.join(' ').trim())?.[1];
-  return errors.badCommandLine(first.replace(/'([^']*)'/g, '"$1"'), suggestion ?? 'lowbitc --help lists commands and flags');
+  return errors.badCommandLine(first.replace(/'([^']*)'/g, '"$1"'), suggestion?.replace(/^D/, 'd').replace(/mean (.*)\?/, 'mean "$1"?') ?? 'lowbitc --help lists commands and flags');
 };
 
 /** The words of a file-system error, for a message. */

@@ -10,7 +10,7 @@ import { CompileError } from '../ir/diagnostic.ts';
 import { errors, warnings } from '../ir/errors.ts';
 import type { Graph } from '../ir/graph.ts';
 import { printGraph } from '../ir/print.ts';
-import type { Pipeline, PipelineObserver } from '../passes/pipeline.ts';
+import { printPipeline, type Pipeline, type PipelineObserver } from '../passes/pipeline.ts';
 import { commaList, enforceDenied, failureOf, newCommand, perform, reasonOf, withCommonOptions, type CommonOptions, type Outcome } from './command.ts';
 import { readModelFlags, withModelOptions, type ModelFlags, type Request } from './compile-options.ts';
 import { closingTable, compileDocument, timeTable } from './compile-report.ts';
@@ -69,9 +69,9 @@ const compileModel = async (modelPath: string, flags: CompileFlags, terminal: Te
   if (output !== undefined) checkReplaceable(output, force);
   const model = readBytes(modelPath);
   const request = await readModelFlags(modelPath, flags, flags.target ?? ['cpu', 'wasm']);
-  if (stopAfter !== undefined && !pipelineFor(request.options).some(({ pass }) => pass === stopAfter)) {
-    throw new CompileError(errors.notInPipeline(stopAfter), 'usage');
-  }
+  const pipeline = pipelineFor(request.options);
+  terminal.remark(`pipeline: ${printPipeline(pipeline)}`);
+  if (stopAfter !== undefined && !pipeline.some(({ pass }) => pass === stopAfter)) throw new CompileError(errors.notInPipeline(stopAfter), 'usage');
   const watch = new Watch();
   let samples: Samples | null = null;
   const { openSamples } = request.options;
