@@ -206,6 +206,19 @@ const fixedCases: readonly Case[] = [
       return s.b.emit(requantizeAdd, { x: s.b.emit(table, { x: twice, values: s.constant('i8', [256]) }, {}), y: one, ...constants() }, { shift: 20, low: -128, high: 127 });
     },
   },
+  ...([16, 11] as const).map((width): Case => ({
+    name: `block of width ${width} that adds its own operand`,
+    build: (s) => {
+      const greatest = width * 16384;
+      const layer = (x: Value, y: Value): Value => {
+        const acc = s.b.emit(linearAcc, { x, weight: s.constant('i8', [width, width]) }, { bound: bound(greatest) });
+        return s.b.emit(requantizeAdd, { x: acc, y, mulX: s.list('i32', [Math.floor(2 ** 41 / greatest)]), mulY: s.list('i32', [2 ** 30]), add: s.list('i64', [1n << 33n]) }, { shift: 34, low: -128, high: 127 });
+      };
+      const first = s.b.emit(clamp, { x: s.input('i8', 5, width) }, { low: -120, high: 120 });
+      const second = layer(first, first);
+      return layer(s.b.emit(table, { x: second, values: s.constant('i8', [256]) }, {}), second);
+    },
+  })),
   { name: 'sum with a constant', build: (s) => s.b.emit(requantizeAdd, { x: s.input('i16', 6, 9), y: s.constant('i16', [1, 9]), mulX: s.constant('i32', [9], [0, 2 ** 30]), mulY: s.constant('i32', [9], [-(2 ** 30), 2 ** 30]), add: s.list('i64', [1n << 36n]) }, { shift: 37, low: -32768, high: 32767 }) },
   ...([['i8', 'i8', 18, 'i8'], ['i8', 'u8', 33, 'i16'], ['i16', 'i8', 40, 'i16'], ['u8', 'i16', 36, 'u8']] as const).map(([x, y, shift, to]): Case => ({
     name: `product ${x} ${y} ${shift} ${to}`,
@@ -288,9 +301,9 @@ const fixedCases: readonly Case[] = [
       const flat = s.b.emit(reshape, { x }, { shape: [24] });
       const head = s.b.emit(slice, { x: flat }, { axis: 0, start: 5, end: 17, step: 1 });
       const left = s.b.emit(table, { x: head, values: s.constant('i8', [256]) }, {});
-      const right = s.b.emit(clamp, { x: s.b.emit(reshape, { x: left }, { shape: [3, 4] }) }, { low: -50, high: 60 });
+      const right = s.b.emit(clamp, { x: s.b.emit(reshape, { x: left }, { shape: [3, 4] }) }, { low: -110, high: 120 });
       const both = s.b.emit(concat, { xs: [left, s.b.emit(reshape, { x: right }, { shape: [12] })] }, { axis: 0 });
-      return s.b.emit(reshape, { x: s.b.emit(clamp, { x: both }, { low: -40, high: 50 }) }, { shape: [2, 12] });
+      return s.b.emit(reshape, { x: s.b.emit(clamp, { x: both }, { low: -100, high: 115 }) }, { shape: [2, 12] });
     },
   },
   { name: 'an input as output', build: (s) => s.input('i16', 9) },

@@ -7,7 +7,7 @@ import {
   across, add, at, broadcast, buffer, call, clamp, convert, dyadic, fn, index, literal, load, loop, max, min, moved, mul, parameter, select, set, shr, store,
   sub, subWrap, variable,
 } from '../../loops/build.ts';
-import type { Address, Elem, Fn, Stmt } from '../../loops/types.ts';
+import type { Address, Elem, Fn, Index, Stmt } from '../../loops/types.ts';
 import { fillRows, multiply, panelLength, panelStarts, targetFor, walkOf, widenRows, type Walk } from './gemm.ts';
 import { constant, elemOf, limits, operand, scratch, shapeOf, type Binding, type Schedule, type ScheduleContext } from './kernel.ts';
 import { packAtRunTime } from './matmul.ts';
@@ -114,7 +114,7 @@ const sizesOf = ({ keys, depth, depthV, block }: Shape, target: Target): Sizes =
   };
 };
 
-const plain: RescaleClass = { kind: 'none', preShifted: false, wide: true, y: null, code: 'i32', natural: true, table: null, out: 'i32' };
+const plain: RescaleClass = { kind: 'none', preShifted: false, wide: true, narrow: false, y: null, code: 'i32', natural: true, table: null, out: 'i32' };
 
 const attentionFn = ({ share, target }: ScheduleContext) => (name: string, shape: Shape): Fn => {
   const { batch, rows, keys, heads, depth, depthV, masked, block } = shape;
@@ -137,13 +137,14 @@ const attentionFn = ({ share, target }: ScheduleContext) => (name: string, shape
   const product = (walk: Walk, own: Target, rowOut: number) => ({ walk, rowA: walk.padded, rowOut, a: 'i16' as const, b: 'i16' as const, rescale: plain, inPlace: false, target: own });
   const row = share('attention_row', { keys, padded: sizes.sumWalk.padded, masked, newtonSteps: shape.newtonSteps, capped: shape.capped, wide: shape.wide, target }, rowFn);
 
-  const pass = (count: number, from: (stride: number, offset: number) => readonly [number, readonly (readonly [ReturnType<typeof index>, number])[]]): readonly Stmt[] => {
+  /** One block of query rows; `from` gives where it begins in rows of a stride. */
+  const pass = (count: number, from: (stride: number) => readonly [number, readonly (readonly [Index, number])[]]): readonly Stmt[] => {
     const place = (to: typeof q, perRow: number, extra: number): Address => {
-      const [offset, terms] = from(perRow, 0);
+      const [offset, terms] = from(perRow);
       return at(to, offset, [b, rows * perRow], ...terms, [h, extra]);
     };
     const [r, o] = [index('row', count), index('out', count)];
-    const [maskOffset, maskTerms] = from(keys, 0);
+    const [maskOffset, maskTerms] = from(keys);
     const out = place(result, widthV, depthV);
     const bounds = new Map([1, runOf(target.lanes)].map((run) => [run, boundsOf(low, high, shape.out, run, false)]));
     const [factor, shift, half] = [variable('factor', 'i32'), variable('shift', 'i32'), variable('half', 'i64')];

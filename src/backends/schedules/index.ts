@@ -5,7 +5,7 @@ import type { Step, View } from '../group.ts';
 import { attention } from './attention.ts';
 import { conv } from './conv.ts';
 import { clamp, requantizeMul, table, tableInterpolated } from './elementwise.ts';
-import { elemOf, shapeOf, type Schedule } from './kernel.ts';
+import { elemOf, product, shapeOf, type Schedule } from './kernel.ts';
 import { layerNorm } from './layer-norm.ts';
 import { concat, gatherRows, pad, reshape, slice, transpose } from './layout.ts';
 import { linear, residualInPlace } from './linear.ts';
@@ -28,9 +28,9 @@ export const schedules: { readonly [Op in KernelNode['op']]: Schedule } = {
  */
 export const overwritable = (step: Step, target: Target, viewOf: (value: Value) => View): readonly Value[] => {
   const { root, output } = step;
-  const size = shapeOf(output).reduce((a, b) => a * b, 1);
+  const size = product(shapeOf(output));
   const alone = (value: Value): boolean =>
-    value.def.op !== 'const' && elemOf(value.type.dtype) === elemOf(output.type.dtype) && shapeOf(value).reduce((a, b) => a * b, 1) === size
+    value.def.op !== 'const' && elemOf(value.type.dtype) === elemOf(output.type.dtype) && product(shapeOf(value)) === size
     && step.operands.every((other) => other === value || viewOf(other).base !== viewOf(value).base);
   const read = (slot: string): readonly Value[] => (root.inputs[slot] === undefined ? [] : [root.inputs[slot] as Value]);
   switch (root.op) {
@@ -42,7 +42,7 @@ export const overwritable = (step: Step, target: Target, viewOf: (value: Value) 
     case 'clamp': case 'table': case 'table_interpolated': return read('x').filter(alone);
     case 'linear_acc': case 'conv_acc': {
       const y = residualInPlace(step, target);
-      return y === null ? [] : [y].filter(alone);
+      return y === null || y === root.inputs['x'] ? [] : [y].filter(alone);
     }
     default: return [];
   }

@@ -4,7 +4,7 @@
  */
 import type { Value } from '../../ir/graph.ts';
 import { at, buffer, fn, index, loop, moved } from '../../loops/build.ts';
-import type { Elem, Fn, Stmt } from '../../loops/types.ts';
+import type { Elem, Fn, Index, Stmt } from '../../loops/types.ts';
 import type { Step } from '../group.ts';
 import { constant, elemOf, operand, packed, perChannel, product, scratch, shapeOf, type Binding, type Kernel, type Schedule, type ScheduleContext } from './kernel.ts';
 import { columnsPerPanel, fillRows, multiply, packPanels, panelLength, panelStarts, targetFor, walkOf, widenRows, type Walk } from './gemm.ts';
@@ -75,8 +75,8 @@ const linearFn = ({ share }: ScheduleContext) => (name: string, shape: Shape): F
     return fn(name, { buffers: [result, source, weights, ...rescale.buffers], values: rescale.values }, body);
   }
   const wide = buffer('wide', 'i16', block * walk.padded, 'temp');
-  const pass = (count: number, first: number, terms: readonly (readonly [ReturnType<typeof index>, number])[]): readonly Stmt[] => {
-    const from = (stride: number): readonly (readonly [ReturnType<typeof index>, number])[] => terms.map(([i, n]) => [i, n * stride]);
+  const pass = (count: number, first: number, terms: readonly (readonly [Index, number])[]): readonly Stmt[] => {
+    const from = (stride: number): readonly (readonly [Index, number])[] => terms.map(([i, n]) => [i, n * stride]);
     return [
       ...widenRows(at(source, first * walk.run, ...from(walk.run)), at(wide), count, walk.run, walk.run, walk.padded, 0, target),
       ...(walk.padded === walk.run ? [] : fillRows(at(wide, walk.run), count, walk.padded - walk.run, walk.padded, 0, target)),

@@ -3,8 +3,9 @@
  * and a table of bytes; or nothing, where the sums themselves are the result.
  */
 import type { Node, Value } from '../../ir/graph.ts';
-import { at, buffer, dyadic, dyadic2, load, lookup, moved, parameter, set, shl, variable } from '../../loops/build.ts';
-import type { Address, Buffer, Contents, Elem, Expr, Stmt, Var } from '../../loops/types.ts';
+import { rangeOf, type IntegerDType } from '../../ir/dtype.ts';
+import { add, at, buffer, dyadic, dyadic2, load, lookup, moved, mul, parameter, set, shl, shr, variable } from '../../loops/build.ts';
+import type { Address, Buffer, Contents, Elem, Expr, Index, Stmt, Var } from '../../loops/types.ts';
 import type { Step } from '../group.ts';
 import { constant, elemOf, limits, operand, packed, type Binding } from './kernel.ts';
 import type { Target } from './target.ts';
@@ -17,6 +18,8 @@ export interface RescaleClass {
   readonly preShifted: boolean;
   /** whether the shift is 32 or more */
   readonly wide: boolean;
+  /** whether the sum of a `requantize_add` and all its terms fit 32 bits, so that no 64-bit product is needed */
+  readonly narrow: boolean;
   /** element of the second operand */
   readonly y: Elem | null;
   /** element of the clamped codes */
@@ -43,15 +46,32 @@ export const rescaleNode = ({ root, rescale }: Step): Node | null =>
 export const rescaleClass = (step: Step): RescaleClass => {
   const out = elemOf(step.output.type.dtype);
   const node = rescaleNode(step);
-  if (node === null) return { kind: 'none', preShifted: false, wide: true, y: null, code: out, natural: true, table: null, out };
+  if (node === null) return { kind: 'none', preShifted: false, wide: true, narrow: false, y: null, code: out, natural: true, table: null, out };
   const { shift, preShift = 0, low, high } = node.attrs as unknown as RequantizeAttrs;
   const code = elemOf(node.output.type.dtype);
   const [least, greatest] = limits(code);
   return {
-    kind: node.op === 'requantize' ? 'one' : 'two', preShifted: preShift > 0, wide: shift >= 32,
+    kind: node.op === 'requantize' ? 'one' : 'two', preShifted: preShift > 0, wide: shift >= 32, narrow: node.op === 'requantize_add' && shift < 32 && fitsWords(node),
     y: node.op === 'requantize' ? null : elemOf((node.inputs['y'] as Value).type.dtype),
     code, natural: low === least && high === greatest, table: step.table === null ? null : out, out,
   };
+};
+
+/** |x|·|mulX| + |y|·|mulY| + |add| < 2^31 for all codes of x and y and all channels. */
+const fitsWords = (node: Node): boolean => {
+  const greatest = (slot: string): bigint => {
+    const [low, high] = rangeOf((node.inputs[slot] as Value).type.dtype as IntegerDType);
+    return BigInt(Math.max(-low, high));
+  };
+  const largest = (slot: string): bigint => {
+    let most = 0n;
+    for (const entry of constant(node.inputs[slot] as Value).data) {
+      const size = BigInt(entry) < 0n ? -BigInt(entry) : BigInt(entry);
+      if (size > most) most = size;
+    }
+    return most;
+  };
+  return greatest('x') * largest('mulX') + greatest('y') * largest('mulY') + largest('add') < 2n ** 31n;
 };
 
 /** The parameters of a rescale within a loop function. */
@@ -84,10 +104,10 @@ interface Constants {
  * `y` given = the buffer that holds the second operand (in place: the result's own).
  */
 export const makeRescale = (shape: RescaleClass, { pairing }: Target, lengths: { readonly channels: number; readonly y: number }, sharedY: Buffer | null = null): Rescale => {
-  const { kind, preShifted, wide, code, natural } = shape;
+  const { kind, preShifted, wide, narrow, code, natural } = shape;
   const channels = kind === 'none' ? []
     : kind === 'one' ? [buffer('mul', 'i32', lengths.channels, 'const'), buffer('add', 'i64', lengths.channels, 'const')]
-      : [buffer('mulX', 'i32', lengths.channels, 'const'), buffer('mulY', 'i32', lengths.channels, 'const'), buffer('add', 'i64', lengths.channels, 'const')];
+      : [buffer('mulX', 'i32', lengths.channels, 'const'), buffer('mulY', 'i32', lengths.channels, 'const'), buffer('add', narrow ? 'i32' : 'i64', lengths.channels, 'const')];
   const y = shape.y === null ? null : sharedY ?? buffer('y', shape.y, lengths.y, 'in');
   const table = shape.table === null ? null : buffer('table', shape.table, 256, 'const');
   const shift = parameter('shift', 'i32', wide ? 32 : 1, wide ? 62 : 31);
@@ -114,18 +134,21 @@ export const makeRescale = (shape: RescaleClass, { pairing }: Target, lengths: {
           return words.parts.map((part) => (part.op === 'var' ? part : kept(part)));
         });
         const { from, stride } = locate(channels[channels.length - 1]);
-        const addends = readAddends(from, stride, run).map((parts) => parts.map(kept));
-        return { setup, constants: { factors, addends } };
+        if (!narrow) return { setup, constants: { factors, addends: readAddends(from, stride, run).map((parts) => parts.map(kept)) } };
+        const words = readWords(from, stride, run);
+        setup.push(...words.setup);
+        return { setup, constants: { factors, addends: words.parts.map((part) => [part.op === 'var' ? part : kept(part)]) } };
       },
       finish(sums, { factors, addends }, to, second) {
         if (kind === 'none') return writeWords(to, sums);
         const other = second === null ? { setup: [], parts: [] } : readWords(second.from, second.stride, run);
         const scaled = sums.map((sum, i) => (kind === 'one'
           ? dyadic(shift, pairing, preShifted ? shl(sum, preShift) : sum, factors[0][i], addends[i])
-          : dyadic2(shift, pairing, sum, factors[0][i], other.parts[i], factors[1][i], addends[i])));
-        const kept = run === 1 ? scaled.map(pinned) : [];
-        const setup = [...other.setup, ...kept.map(({ setup: one }) => one)];
-        const codes = toCodes(run === 1 ? kept.map(({ v }) => v) : scaled, code, bounds);
+          : narrow ? shr(add(add(mul(sum, factors[0][i]), mul(other.parts[i], factors[1][i])), addends[i][0]), shift)
+            : dyadic2(shift, pairing, sum, factors[0][i], other.parts[i], factors[1][i], addends[i])));
+        const pins = run === 1 && !narrow ? scaled.map(pinned) : null;
+        const setup = [...other.setup, ...(pins ?? []).map(({ setup: one }) => one)];
+        const codes = toCodes(pins?.map(({ v }) => v) ?? scaled, code, bounds);
         if (table === null) return [...setup, ...writeCodes(to, codes)];
         const v = variable('code', code, codes[0].type.n);
         return [...setup, set(v, codes[0]), ...writeCodes(to, [tableEntry(table, v)])];
@@ -142,7 +165,7 @@ const pinned = (e: Expr): { readonly v: Var; readonly setup: Stmt } => {
 };
 
 /** The entry of a table of 256 for byte codes: signed codes count from −128. */
-export const tableEntry = (table: Buffer, code: Expr, row: readonly (readonly [import('../../loops/types.ts').Index, number])[] = []): Expr => {
+export const tableEntry = (table: Buffer, code: Expr, row: readonly (readonly [Index, number])[] = []): Expr => {
   const base = code.type.e === 'i8' ? 128 : 0;
   return code.type.n === 1 ? load(at(table, base, ...row, [code, 1])) : lookup(moved(at(table, base), 0, ...row), code);
 };
@@ -151,11 +174,13 @@ export const tableEntry = (table: Buffer, code: Expr, row: readonly (readonly [i
 export const rescaleBindings = (step: Step, withY: boolean, layout: <T extends Contents>(constants: T) => T): readonly Binding[] => {
   const node = rescaleNode(step);
   if (node === null) return [];
-  const list = (slot: string): Binding => {
+  const list = (slot: string, asWords = false): Binding => {
     const value = node.inputs[slot] as Value;
-    return packed(value.name, layout(constant(value).data as Contents));
+    const entries = constant(value).data as Contents;
+    return packed(value.name, layout(asWords ? Int32Array.from(entries as BigInt64Array, Number) : entries));
   };
-  const scale = node.op === 'requantize' ? [list('mul'), list('add')] : [list('mulX'), list('mulY'), list('add')];
+  const { narrow } = rescaleClass(step);
+  const scale = node.op === 'requantize' ? [list('mul'), list('add')] : [list('mulX'), list('mulY'), list('add', narrow)];
   const y = node.op === 'requantize_add' && withY ? [operand(node.inputs['y'] as Value)] : [];
   return [...scale, ...y, ...(step.table === null ? [] : [operand(step.table.inputs['values'] as Value)])];
 };

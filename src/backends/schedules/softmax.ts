@@ -1,7 +1,7 @@
 /** `softmax`: row by row; exponentials are looked up and kept as 32-bit words until their sum is known. */
 import type { Value } from '../../ir/graph.ts';
 import { add, and, at, broadcast, buffer, convert, dyadic, fn, index, literal, load, loop, max, moved, mul, parameter, set, shr, store, sub, variable } from '../../loops/build.ts';
-import type { Elem, Fn } from '../../loops/types.ts';
+import type { Buffer, Elem, Expr, Fn, Index } from '../../loops/types.ts';
 import { elemOf, limits, operand, product, scratch, shapeOf, type Binding, type Schedule } from './kernel.ts';
 import { overNest } from './nest.ts';
 import { reciprocalBinding, reciprocalBuffer, rowHalf, rowScale } from './reciprocal.ts';
@@ -42,19 +42,19 @@ const softmaxFn = ({ lanes, pairing }: Target) => (name: string, { rows, length,
   const result = buffer('out', out, rows * length, 'out');
   const source = buffer('x', x, rows * length, 'in');
   const weights = buffer('e', 'i32', length, 'temp');
-  const [fine, high32, seeds] = [buffer('fine', 'i32', 256, 'const'), buffer('coarse', 'i32', 256, 'const'), reciprocalBuffer()];
+  const [fine, coarses, seeds] = [buffer('fine', 'i32', 256, 'const'), buffer('coarse', 'i32', 256, 'const'), reciprocalBuffer()];
   const eShift = parameter('eShift', 'i32', 0, 30);
   const [mulOut, shiftOut, zero] = [parameter('mulOut', 'i32'), parameter('shiftOut', 'i32', 1, 62), parameter('zero', 'i32')];
   const [low, high] = [parameter('low', 'i32', ...limits(out)), parameter('high', 'i32', ...limits(out))];
   const [r, i, j] = [index('row', rows), index('i', length), index('j', length)];
   const [top, d, e, total] = [variable('top', 'i32'), variable('d', 'i32'), variable('one', 'i32'), variable('total', 'i64')];
-  const code = (at_: ReturnType<typeof index>) => convert('i32', load(at(source, 0, [r, length], [at_, 1])));
+  const code = (position: Index): Expr => convert('i32', load(at(source, 0, [r, length], [position, 1])));
   const scale = rowScale(total, seeds, newtonSteps, mulOut, shiftOut);
   const half = variable('half', 'i64');
-  const entry = (table: typeof fine, by: typeof d | ReturnType<typeof shr>) => load(at(table, 0, [and(by, 255), 1]));
-  const product_ = () => convert('i32', shr(add(mul(convert('i64', entry(high32, shr(d, 8))), convert('i64', entry(fine, d))), 1 << 29), 30));
+  const entry = (table: Buffer, by: Expr): Expr => load(at(table, 0, [and(by, 255), 1]));
+  const twoTables = convert('i32', shr(add(mul(convert('i64', entry(coarses, shr(d, 8))), convert('i64', entry(fine, d))), 1 << 29), 30));
   const bounds = new Map([1, runOf(lanes)].map((run) => [run, boundsOf(low, high, out, run, false)]));
-  return fn(name, { buffers: [result, source, weights, fine, ...(coarse ? [high32] : []), seeds], values: [eShift, mulOut, shiftOut, zero, low, high] }, [
+  return fn(name, { buffers: [result, source, weights, fine, ...(coarse ? [coarses] : []), seeds], values: [eShift, mulOut, shiftOut, zero, low, high] }, [
     ...[...bounds.values()].flatMap(({ setup }) => setup),
     loop(r, [
       set(top, literal(-(2 ** 31), 'i32')),
@@ -62,7 +62,7 @@ const softmaxFn = ({ lanes, pairing }: Target) => (name: string, { rows, length,
       set(total, literal(0, 'i64')),
       loop(j, [
         set(d, sub(top, code(j))),
-        set(e, shr(coarse ? product_() : entry(fine, d), eShift)),
+        set(e, shr(coarse ? twoTables : entry(fine, d), eShift)),
         set(total, add(total, convert('i64', e))),
         store(at(weights, 0, [j, 1]), e),
       ]),
