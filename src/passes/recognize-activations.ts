@@ -8,8 +8,8 @@
  *
  *     %e = erf(%s); %p = add(%e, 1); %q = mul(%x, %p); %g = mul(%q, 0.5)   ->   %g = gelu(%x)
  */
-import { isNode, type Value } from '../ir/graph.ts';
-import { clip, gelu, hardSwish, max, min, mish, mul, relu, silu } from '../ir/ops/index.ts';
+import { isNode, type Node, type Value } from '../ir/graph.ts';
+import { clip, div, gelu, hardSwish, max, min, mish, mul, relu, silu } from '../ir/ops/index.ts';
 import { rewrite, rule, type Rewriter, type Rule } from '../ir/rewrite.ts';
 import { near, operandOf, plainScalarOf, plusScalar, productOf, siteBetween } from './arithmetic.ts';
 import { foldRules } from './fold-constants.ts';
@@ -79,8 +79,9 @@ const activationOf = (x: Value, gate: Value, scalar: number, b: Rewriter, output
   return null;
 };
 
-/** scalar·x·f(x): every activation of this file but clip is of this form. */
-const recognizeGate = rule(mul, 'recognize-gate', ({ output }, b) => {
+/** scalar·x·f(x): every activation of this file but clip is of this form, whether a product or a quotient comes last. */
+const recognizeGate = (node: Node, b: Rewriter): Value | null => {
+  const { output } = node;
   const { scalar, factors } = productOf(output);
   if (factors.length !== 2) return null;
   const own = b.site;
@@ -89,7 +90,9 @@ const recognizeGate = rule(mul, 'recognize-gate', ({ output }, b) => {
     return activationOf(x, gate, scalar, b, output);
   };
   return found(factors[0], factors[1]) ?? found(factors[1], factors[0]);
-});
+};
+const recognizeProduct = rule(mul, 'recognize-gated-product', (node, b) => recognizeGate(node as Node, b));
+const recognizeQuotient = rule(div, 'recognize-gated-quotient', (node, b) => recognizeGate(node as Node, b));
 
 /** The limits that the producer of a value already keeps. */
 const limitsOf = (value: Value): { readonly x: Value; readonly low: number; readonly high: number } => {
@@ -117,7 +120,7 @@ const joinClips = rule(clip, 'join-clips', ({ inputs: { x }, attrs: { low, high 
 const clipToRelu = rule(clip, 'clip-to-relu', ({ inputs: { x }, attrs: { low, high }, output }, b) =>
   low === 0 && high === Infinity ? b.emit(relu, { x }, {}, { replaces: output }) : null);
 
-export const activationRules: readonly Rule[] = [recognizeGate, minToClip, maxToClip, joinClips, clipToRelu];
+export const activationRules: readonly Rule[] = [recognizeProduct, recognizeQuotient, minToClip, maxToClip, joinClips, clipToRelu];
 
 export const recognizeActivations = definePass({
   name: 'recognize-activations', from: 'float', to: 'float',

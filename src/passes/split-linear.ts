@@ -4,6 +4,7 @@
  *
  *     %p = linear(%x, %W); %q = slice(%p) {axis: -1, start: 0, end: 64}   ->   %q = linear(%x, %W[0:64])
  */
+import type { EmitOptions } from '../ir/build.ts';
 import { constantOf, isNode, type Value } from '../ir/graph.ts';
 import { slice } from '../ir/ops/index.ts';
 import { rewrite, rule, type Rewriter, type Rule } from '../ir/rewrite.ts';
@@ -20,7 +21,7 @@ const takeRows = ({ type, data }: Tensor, rows: readonly number[]): Tensor => {
 };
 
 /** The channels `rows` of a linear or an ungrouped conv with constant weights, as an op of its own; null for anything else. */
-export const channelsFrom = (value: Value, rows: readonly number[], b: Rewriter, name: string): Value | null => {
+export const channelsFrom = (value: Value, rows: readonly number[], b: Rewriter, name: string, as: EmitOptions = { name }): Value | null => {
   const node = value.def;
   if (!isNode(node) || !(node.op === 'linear' || (node.op === 'conv' && node.attrs['group'] === 1))) return null;
   const weightValue = node.inputs['weight'] as Value;
@@ -31,15 +32,17 @@ export const channelsFrom = (value: Value, rows: readonly number[], b: Rewriter,
     ...node.inputs, weight: b.constant(`${name}.weight`, takeRows(weight, rows)),
     bias: bias && b.constant(`${name}.bias`, takeRows(bias, rows)),
   };
-  return b.emit(node.decl as never, inputs as never, node.attrs, { name });
+  return b.emit(node.decl as never, inputs as never, node.attrs, as);
 };
 
 const splitSlices = rule(slice, 'split-slices', ({ inputs: { x }, attrs: { axis, start, end, step }, output }, b) => {
   const rank = x.type.shape.length;
   const onChannels = (at: number): boolean => at === rank - 1 || at === -1;
-  if (!onChannels(axis) || step < 1 || !b.usersOf(x).every((user) => user.op === 'slice' && onChannels(user.attrs['axis'] as number))) return null;
+  const users = b.usersOf(x);
+  // A graph output is a use without a user.
+  if (!onChannels(axis) || step < 1 || b.useCount(x) > users.length || !users.every((user) => user.op === 'slice' && onChannels(user.attrs['axis'] as number))) return null;
   const rows = Array.from({ length: Math.ceil((end - start) / step) }, (_, i) => start + i * step);
-  return channelsFrom(x, rows, b, output.name);
+  return channelsFrom(x, rows, b, output.name, { replaces: output });
 });
 
 export const splitRules: readonly Rule[] = [splitSlices];
