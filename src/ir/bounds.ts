@@ -98,14 +98,20 @@ const hull = (interval: Interval): Interval => {
   return { low: Float64Array.of(low), high: Float64Array.of(high) };
 };
 
-/** The interval of a node's output. */
-const intervalOf = (node: KernelNode, of: (value: Value) => Interval): Interval => (arms[node.op] as (node: KernelNode, of: (value: Value) => Interval) => Interval)(node, of);
+type Known = (value: Value) => Interval;
+type Rule<N extends KernelNode> = (node: N, of: Known) => Interval;
 
-type Rule<N extends KernelNode> = (node: N, of: (value: Value) => Interval) => Interval;
+/** The interval of a node's output. */
+const intervalOf = (node: KernelNode, of: Known): Interval => (arms[node.op] as Rule<KernelNode>)(node, of);
+
 const limited = ({ attrs }: { readonly attrs: { readonly low: number; readonly high: number } }): Interval => interval(attrs.low, attrs.high);
-const unchanged = ({ inputs }: { readonly inputs: { readonly x: Value } }, of: (value: Value) => Interval): Interval => of(inputs.x);
-/** Entries of constants per channel. */
-const entries = (value: Value): ArrayLike<number | bigint> | null => constantOf(value)?.data ?? null;
+const unchanged = ({ inputs }: { readonly inputs: { readonly x: Value } }, of: Known): Interval => of(inputs.x);
+/** Elements of a constant, null for a computed value. */
+const words = (value: Value): ArrayLike<number> | null => (constantOf(value)?.data ?? null) as ArrayLike<number> | null;
+const longs = (value: Value): ArrayLike<bigint> | null => (constantOf(value)?.data ?? null) as ArrayLike<bigint> | null;
+/** One bound for each of `count` channels. */
+const perChannel = (count: number, at: (channel: number, greatest: boolean) => number): Interval =>
+  ({ low: Float64Array.from({ length: count }, (_, c) => at(c, false)), high: Float64Array.from({ length: count }, (_, c) => at(c, true)) });
 const entry = <T>(list: ArrayLike<T>, channel: number): T => list[list.length === 1 ? 0 : channel];
 
 const arms: { readonly [K in KernelNode['op']]: Rule<Extract<KernelNode, { readonly op: K }>> } = {
@@ -127,27 +133,25 @@ const arms: { readonly [K in KernelNode['op']]: Rule<Extract<KernelNode, { reado
     return repeated(interval(low, high), depth);
   },
   requantize: ({ inputs: { x, mul, add }, attrs: { preShift, shift, low, high } }, of) => {
-    const [muls, adds] = [entries(mul), entries(add)] as [ArrayLike<number> | null, ArrayLike<bigint> | null];
+    const [muls, adds] = [words(mul), longs(add)];
     if (muls === null || adds === null) return interval(low, high);
     const codes = of(x);
-    const at = (bound: Float64Array) => (c: number): number =>
-      clampCode(dyadicWords(entry(bound, c) * 2 ** preShift, entry(muls, c), highOf(entry(adds, c)), lowOf(entry(adds, c)), shift), low, high);
-    const count = Math.max(codes.low.length, muls.length, adds.length);
-    return { low: Float64Array.from({ length: count }, (_, c) => at(codes.low)(c)), high: Float64Array.from({ length: count }, (_, c) => at(codes.high)(c)) };
+    return perChannel(Math.max(codes.low.length, muls.length, adds.length), (c, greatest) => {
+      const [code, add] = [entry(greatest ? codes.high : codes.low, c), entry(adds, c)];
+      return clampCode(dyadicWords(code * 2 ** preShift, entry(muls, c), highOf(add), lowOf(add), shift), low, high);
+    });
   },
   requantize_add: ({ inputs: { x, y, mulX, mulY, add }, attrs: { shift, low, high } }, of) => {
-    const [mulsX, mulsY, adds] = [entries(mulX), entries(mulY), entries(add)] as [ArrayLike<number> | null, ArrayLike<number> | null, ArrayLike<bigint> | null];
+    const [mulsX, mulsY, adds] = [words(mulX), words(mulY), longs(add)];
     if (mulsX === null || mulsY === null || adds === null) return interval(low, high);
     const p = of(x);
     const q = channelsOf(y) === channelsOf(x) ? of(y) : hull(of(y));
-    const at = (c: number, greatest: boolean): number => {
-      const [a, b] = [entry(mulsX, c), entry(mulsY, c)];
+    return perChannel(Math.max(p.low.length, q.low.length, mulsX.length, mulsY.length, adds.length), (c, greatest) => {
+      const [a, b, add] = [entry(mulsX, c), entry(mulsY, c), entry(adds, c)];
       const u = entry(a < 0 === greatest ? p.low : p.high, c);
       const v = entry(b < 0 === greatest ? q.low : q.high, c);
-      return clampCode(dyadicWords2(u, a, v, b, highOf(entry(adds, c)), lowOf(entry(adds, c)), shift), low, high);
-    };
-    const count = Math.max(p.low.length, q.low.length, mulsX.length, mulsY.length, adds.length);
-    return { low: Float64Array.from({ length: count }, (_, c) => at(c, false)), high: Float64Array.from({ length: count }, (_, c) => at(c, true)) };
+      return clampCode(dyadicWords2(u, a, v, b, highOf(add), lowOf(add), shift), low, high);
+    });
   },
   requantize_mul: ({ inputs: { x, y }, attrs: { zeroX, zeroY, mul, add, shift, low, high } }, of) => {
     const product = productOf(shifted(hullOf(of(x)), zeroX), shifted(hullOf(of(y)), zeroY));
@@ -192,10 +196,9 @@ const arms: { readonly [K in KernelNode['op']]: Rule<Extract<KernelNode, { reado
     if (normalAxis(axis, output.type.shape.length) !== output.type.shape.length - 1) {
       return { low: merge(parts.map(({ low }) => low), Math.min), high: merge(parts.map(({ high }) => high), Math.max) };
     }
-    const spread = (list: Float64Array, count: number): readonly number[] => (list.length === count ? [...list] : new Array<number>(count).fill(list[0]));
-    return {
-      low: Float64Array.from(parts.flatMap(({ low, count }) => spread(low, count))), high: Float64Array.from(parts.flatMap(({ high, count }) => spread(high, count))),
-    };
+    const joinedBy = (pick: (part: Interval) => Float64Array): Float64Array =>
+      Float64Array.from(parts.flatMap((part) => Array.from({ length: part.count }, (_, c) => entry(pick(part), c))));
+    return { low: joinedBy(({ low }) => low), high: joinedBy(({ high }) => high) };
   },
   slice: ({ inputs: { x }, attrs: { axis, start, step }, output }, of) => {
     const codes = of(x);

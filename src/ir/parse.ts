@@ -122,8 +122,10 @@ class Parser {
     if (given.length > slots.length) this.fail(`"${decl.name}" takes ${slots.length} operands: ${slots.map(([slot]) => slot).join(', ')}`, op);
     return Object.freeze(Object.fromEntries(slots.map(([slot, arity], i) => {
       const operand = given[i] ?? null;
-      if (operand === null && arity !== 'optional') return this.fail(`operand "${slot}" of "${decl.name}" is missing`, op);
-      if (Array.isArray(operand) !== (arity === 'many')) return operand === null ? [slot, null] : this.fail(`operand "${slot}" of "${decl.name}" must be ${arity === 'many' ? 'a list' : 'one value'}`, op);
+      if (operand === null && arity !== 'optional') this.fail(`operand "${slot}" of "${decl.name}" is missing`, op);
+      if (operand !== null && Array.isArray(operand) !== (arity === 'many')) {
+        this.fail(`operand "${slot}" of "${decl.name}" must be ${arity === 'many' ? 'a list' : 'one value'}`, op);
+      }
       return [slot, operand];
     })));
   }
@@ -171,8 +173,8 @@ class Parser {
     if (token.kind === 'long') return BigInt(this.take('long').text.slice(0, -1));
     if (token.kind === 'word' && token.text in constants) return constants[this.take('word').text as keyof typeof constants];
     const after = this.tokens[this.at + 1];
-    if (token.kind === 'string' && after.text !== '*' && after.text !== '+' && !(after.kind === 'number' && after.text.startsWith('-'))) return this.take('string').text;
-    return this.dim();
+    const isSymbol = after.text === '*' || after.text === '+' || (after.kind === 'number' && after.text.startsWith('-'));
+    return token.kind === 'string' && !isSymbol ? this.take('string').text : this.dim();
   }
 
   /** `3`, `N`, `2*N+1`, `"batch size"*2`. */
@@ -303,13 +305,15 @@ class Parser {
     return { place, digest, offset: given.offset ?? null, length: given.length ?? 0 };
   }
   private load({ place, digest, offset }: FilePlace, dtype: TensorType['dtype'], length: number): TypedArray {
-    if (this.weights === null || offset === null) return this.fail(`the data of "${digest}" is in a side file that was not given`, place, 'read the text together with its weights file');
+    if (this.weights === null || offset === null) {
+      return this.fail(`the data of "${digest}" is in a side file that was not given`, place, 'read the text together with its weights file');
+    }
     return this.weights.read(digest, offset, dtype, length);
   }
 
   private element(token: Token, { dtype }: TensorType): number | bigint {
     if (dtype === 'i64') return /^-?\d+$/.test(token.text) ? BigInt(token.text) : this.fail('an integer was expected', token);
-    const value = token.kind === 'number' ? numberOf(token.text) : token.text in numberWords ? numberWords[token.text as keyof typeof numberWords] : this.fail('a number was expected', token);
+    const value = token.kind === 'number' ? numberOf(token.text) : numberWords.get(token.text) ?? this.fail('a number was expected', token);
     if (dtype === 'f32') return value;
     const [low, high] = rangeOf(dtype);
     return Number.isInteger(value) && value >= low && value <= high ? value : this.fail(`${token.text} is no ${dtype}`, token);
@@ -369,7 +373,7 @@ class Parser {
 }
 
 const constants = { true: true, false: false, inf: Infinity, nan: NaN } as const;
-const numberWords = { inf: Infinity, nan: NaN } as const;
+const numberWords: ReadonlyMap<string, number> = new Map([['inf', Infinity], ['nan', NaN]]);
 const numberOf = (text: string): number => (text === '-inf' ? -Infinity : Number(text));
 const kindNames: Readonly<Record<Token['kind'], string>> = {
   name: 'a value (%name)', word: 'a word', number: 'a number', long: 'a 64-bit integer', string: 'a string', mark: 'a mark', end: 'the end',

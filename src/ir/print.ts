@@ -10,7 +10,8 @@
  *
  * - Types: `dtype<quant>[shape]`; quant is `<scale>`, `<scale, zero>`, `<scale, zero, low..high>` (zero 0 and the full range of the dtype
  *   are left out), with `axis n:` and lists for scales along an axis. Scales are the shortest decimals that round to their float32.
- * - One node a line: operands in declared order, `_` for an absent one before a present one, `[…]` around a list operand; attributes in declared order, defaults left out.
+ * - One node a line: operands in declared order, `_` for an absent one before a present one, `[…]` around a list operand; attributes in
+ *   declared order, defaults left out.
  * - A constant stands before its first reader: as a list, `splat(v)`, `iota`, `random(seed: n)`, or by digest and place in the side file.
  * - Names that are no identifiers are quoted. An output shows its ONNX name where that is not its value's name.
  */
@@ -43,7 +44,7 @@ export const printGraph = (graph: Graph, { weights }: PrintOptions = {}): string
   }
   graph.outputs.forEach(({ value }) => constant(value));
   const inputs = graph.inputs.map(({ name, type }) => `${printName(name)}: ${printType(type, weights)}`);
-  const outputs = graph.outputs.map(({ name, value }) => (name === value.name ? printName(name) : `${JSON.stringify(name)}: ${printName(value.name)}`));
+  const outputs = graph.outputs.map(({ name, value }) => `${name === value.name ? '' : `${JSON.stringify(name)}: `}${printName(value.name)}`);
   const head = `graph @${printWord(graph.name)} : ${graph.stage} (${inputs.join(', ')}) -> (${outputs.join(', ')}) {`;
   return `${[head, ...lines, '}'].join('\n')}\n`;
 };
@@ -56,7 +57,8 @@ const printFile = (data: Tensor['data'], weights: WeightStore | undefined, lengt
   return `file("${digest}", offset: ${offset}${length})`;
 };
 /** A long list of a quantisation; its length stands with it. */
-const printFileList = (data: Float32Array | Int32Array, weights: WeightStore | undefined): string => printFile(data, weights, `, length: ${data.length}`);
+const printFileList = (data: Float32Array | Int32Array, weights: WeightStore | undefined): string =>
+  printFile(data, weights, `, length: ${data.length}`);
 
 /** One line: `%name = op(operands) {attributes} : type  @ "origin"`. */
 const printNode = (node: Node, weights: WeightStore | undefined): string => {
@@ -73,7 +75,8 @@ const printOperands = (node: Node): string => {
   const slots = Object.keys(node.decl.operands).map((slot) => {
     const operand = node.inputs[slot];
     if (operand === null || operand === undefined) return '_';
-    return Array.isArray(operand) ? `[${(operand as readonly Value[]).map(({ name }) => printName(name)).join(', ')}]` : printName((operand as Value).name);
+    const names = [operand as Value | readonly Value[]].flat().map(({ name }) => printName(name)).join(', ');
+    return Array.isArray(operand) ? `[${names}]` : names;
   });
   while (slots.at(-1) === '_') slots.pop();
   return slots.join(', ');
@@ -105,7 +108,8 @@ const printAttr = (value: unknown): string => {
 const printDimension = (dim: Dim): string => {
   if (isStatic(dim)) return String(dim);
   const terms = dim.terms.map(([name, k]) => (k === 1 ? printWord(name) : `${k}*${printWord(name)}`));
-  return [...terms, ...(dim.constant === 0 ? [] : [String(dim.constant)])].reduce((text, term) => (term.startsWith('-') ? `${text}${term}` : `${text}+${term}`));
+  if (dim.constant !== 0) terms.push(String(dim.constant));
+  return terms.reduce((text, term) => (term.startsWith('-') ? `${text}${term}` : `${text}+${term}`));
 };
 const printDimensions = (shape: Shape): string => `[${shape.map(printDimension).join(', ')}]`;
 

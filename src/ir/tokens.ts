@@ -9,8 +9,12 @@ export interface Token {
   readonly offset: number;
 }
 
-/** Blank or comment, then: %name, @-free word, number (`n` at its end: 64 bits), string, arrow, dots or one mark. */
-const pattern = /(?:\s+|\/\/[^\n]*)*(?:(?<name>%[A-Za-z0-9_][A-Za-z0-9_.]*)|(?<word>[A-Za-z_][A-Za-z0-9_.]*)|(?<long>-?\d+n)|(?<number>-?(?:\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|inf\b))|(?<string>"(?:[^"\\\n]|\\.)*")|(?<mark>->|\.\.|[(){}\[\]<>:,=@%+*]))/y;
+/** The first of these that fits is the next token. */
+const pattern = new RegExp([
+  /(?<name>%[A-Za-z0-9_][A-Za-z0-9_.]*)/, /(?<word>[A-Za-z_][A-Za-z0-9_.]*)/, /(?<long>-?\d+n)/, /(?<number>-?(?:\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|inf\b))/,
+  /(?<string>"(?:[^"\\\n]|\\.)*")/, /(?<mark>->|\.\.|[(){}[\]<>:,=@%+*])/,
+].map(({ source }) => source).join('|'), 'y');
+/** Spaces, line ends and comments. */
 const blank = /(?:\s+|\/\/[^\n]*)*/y;
 
 /** Throws the error that points at a place of the text. */
@@ -30,7 +34,9 @@ export const tokenize = (text: string): readonly Token[] => {
     if (at >= text.length) break;
     pattern.lastIndex = at;
     const groups = pattern.exec(text)?.groups;
-    if (groups === undefined) return failAt(text, at, text[at] === '"' ? 'this string does not end on its line' : `${JSON.stringify(text[at])} has no meaning here`);
+    if (groups === undefined) {
+      return failAt(text, at, text[at] === '"' ? 'this string does not end on its line' : `${JSON.stringify(text[at])} has no meaning here`);
+    }
     const [kind, raw] = Object.entries(groups).find(([, found]) => found !== undefined) as [Token['kind'], string];
     tokens.push({ kind, text: kind === 'name' ? raw.slice(1) : kind === 'string' ? unquote(text, raw, at) : raw, offset: at });
     at = pattern.lastIndex;

@@ -68,7 +68,9 @@ const checkOrder = (graph: Graph, report: Report): void => {
   const known = new Set<Value>(graph.inputs);
   const isKnown = (value: Value): boolean => value.def.op === 'const' || known.has(value);
   for (const node of graph.nodes) {
-    for (const operand of operandsOf(node)) if (!isKnown(operand)) report('LB0211', `it reads %${operand.name}, which is not defined before it`, node.output);
+    for (const operand of operandsOf(node).filter((value) => !isKnown(value))) {
+      report('LB0211', `it reads %${operand.name}, which is not defined before it`, node.output);
+    }
     known.add(node.output);
   }
   for (const { value } of graph.outputs) if (!isKnown(value)) report('LB0211', 'it is an output but the graph does not compute it', value);
@@ -78,7 +80,9 @@ const checkType = (value: Value, { stage }: Graph, report: Report): void => {
   const { dtype, shape, quant } = value.type;
   if (stage !== 'float' && !isStaticShape(shape)) report('LB0217', `its shape [${printShape(shape)}] has symbols`, value);
   if (stage === 'kernel' && dtype === 'f32') report('LB0218', 'it holds real numbers in a kernel graph', value);
-  if (stage === 'kernel' && dtype === 'i64' && value.def.op !== 'const') report('LB0218', 'it holds 64-bit integers in a kernel graph and is no constant', value);
+  if (stage === 'kernel' && dtype === 'i64' && value.def.op !== 'const') {
+    report('LB0218', 'it holds 64-bit integers in a kernel graph and is no constant', value);
+  }
   if (quant === null) return;
   if (stage === 'float') report('LB0216', 'it is quantised in a float graph', value);
   const fault = (why: string): void => report('LB0215', why, value);
@@ -91,7 +95,9 @@ const checkType = (value: Value, { stage }: Graph, report: Report): void => {
   const length = quant.axis === null ? 1 : shape[quant.axis];
   if (length === undefined) return fault(`it has no axis ${quant.axis}`);
   for (const list of [quant.scale, quant.zero]) {
-    if (typeof list !== 'number' && (quant.axis === null || !isStatic(length) || list.length !== length)) fault(`${list.length} scales or zero points do not fit the axis ${quant.axis} of [${printShape(shape)}]`);
+    if (typeof list !== 'number' && (quant.axis === null || !isStatic(length) || list.length !== length)) {
+      fault(`${list.length} scales or zero points do not fit the axis ${quant.axis} of [${printShape(shape)}]`);
+    }
   }
 };
 
@@ -109,7 +115,8 @@ const checkCodes = (value: Value, report: Report): void => {
 
 const checkNode = (node: Node, { stage }: Graph, report: Report): void => {
   const { decl, output } = node;
-  if (opsOfStage[stage].get(node.op) !== decl && (stage === 'kernel' || !node.op.includes('.'))) report('LB0216', `"${node.op}" is no op of a ${stage} graph`, output);
+  const isPlugin = stage !== 'kernel' && node.op.includes('.');
+  if (!isPlugin && opsOfStage[stage].get(node.op) !== decl) report('LB0216', `"${node.op}" is no op of a ${stage} graph`, output);
   let complete = true;
   for (const [slot, arity] of Object.entries<string>(decl.operands)) {
     const operand = node.inputs[slot] ?? null;
@@ -139,8 +146,9 @@ const checkInference = (node: Node, codes: boolean, report: Report): void => {
     if (!(cause instanceof Misuse)) throw cause;
     return report('LB0214', `"${node.op}": ${cause.message}`, node.output);
   }
-  if (!equalShapes(inferred.shape, type.shape)) report('LB0214', `its shape is [${printShape(type.shape)}], "${node.op}" gives [${printShape(inferred.shape)}]`, node.output);
-  if (inferred.dtype !== type.dtype && (codes || type.quant === null)) report('LB0214', `its elements are ${type.dtype}, "${node.op}" gives ${inferred.dtype}`, node.output);
+  const differs = (what: string, own: string, found: string): void => report('LB0214', `its ${what} ${own}, "${node.op}" gives ${found}`, node.output);
+  if (!equalShapes(inferred.shape, type.shape)) differs('shape is', `[${printShape(type.shape)}]`, `[${printShape(inferred.shape)}]`);
+  if (inferred.dtype !== type.dtype && (codes || type.quant === null)) differs('elements are', type.dtype, inferred.dtype);
 };
 
 const TWO31 = 2 ** 31;
@@ -181,7 +189,8 @@ const accumulator = (node: Extract<KernelNode, { readonly op: 'conv_acc' | 'line
   const [low, high] = hullOf(of(node.output));
   const [least, greatest] = node.attrs.bound;
   if (low < least || high > greatest) fault('LB0219', `accumulators reach ${low}..${high}, "bound" says ${least}..${greatest}`);
-  if (!fitsWord(least, greatest) || !fitsWord(low, high)) fault('LB0219', `accumulators of ${Math.min(low, least)}..${Math.max(high, greatest)} do not fit 32 bits`);
+  const [all, most] = [Math.min(low, least), Math.max(high, greatest)];
+  if (!fitsWord(all, most)) fault('LB0219', `accumulators of ${all}..${most} do not fit 32 bits`);
 };
 const plainSum = (node: KernelNode, { of, fault }: Check): void => {
   const [low, high] = hullOf(of(node.output));
@@ -208,13 +217,16 @@ const rescaling = (summands: readonly Summand[], adds: ArrayLike<bigint>, shift:
       high += a < b ? b : a;
     }
     if (size >= LIMIT_64) return fault('LB0220', `channel ${c}: a sum of products can reach 2^63`);
-    if (shift < 32 && !fitsWord(Number(low >> BigInt(shift)), Number(high >> BigInt(shift)))) return fault('LB0220', `channel ${c}: a shifted sum can leave 32 bits`);
+    const shifted = (sum: bigint): number => Number(sum >> BigInt(shift));
+    if (shift < 32 && !fitsWord(shifted(low), shifted(high))) return fault('LB0220', `channel ${c}: a shifted sum can leave 32 bits`);
   }
 };
 const dataOf = <T>(value: Value): ArrayLike<T> => constantOf(value)!.data as unknown as ArrayLike<T>;
 const positive = (muls: ArrayLike<number>, { fault }: Check): void => {
-  if (Array.prototype.some.call(muls, (mul) => (mul as number) < 0)) fault('LB0220', 'a multiplier is negative');
+  if (!within(muls, Infinity)) fault('LB0220', 'a multiplier is negative');
 };
+/** Whether all entries lie in 0…most. */
+const within = (entries: ArrayLike<number>, most: number): boolean => Array.from(entries).every((entry) => entry >= 0 && entry <= most);
 const spread = ({ low, high }: Interval): Interval => {
   const [least, greatest] = hullOf({ low, high });
   return { low: Float64Array.of(least), high: Float64Array.of(greatest) };
@@ -244,7 +256,8 @@ const rules: { readonly [K in KernelNode['op']]?: Rule<Extract<KernelNode, { rea
   },
   requantize_add: ({ inputs: { x, y, mulX, mulY, add }, attrs: { shift } }, check) => {
     const alike = equalShapes(x.type.shape.slice(-1), y.type.shape.slice(-1));
-    rescaling([{ interval: check.of(x), muls: dataOf(mulX) }, { interval: alike ? check.of(y) : spread(check.of(y)), muls: dataOf(mulY) }], dataOf(add), shift, check);
+    const second = alike ? check.of(y) : spread(check.of(y));
+    rescaling([{ interval: check.of(x), muls: dataOf(mulX) }, { interval: second, muls: dataOf(mulY) }], dataOf(add), shift, check);
   },
   requantize_mul: ({ inputs: { x, y }, attrs: { zeroX, zeroY, mul, add, shift } }, check) => {
     const [a, b] = [hullOf(check.of(x)), hullOf(check.of(y))];
@@ -256,7 +269,7 @@ const rules: { readonly [K in KernelNode['op']]?: Rule<Extract<KernelNode, { rea
   softmax: ({ inputs: { x, fine, coarse }, attrs }, check) => {
     const one = 2 ** 30;
     const tables = [fine, ...(coarse === null ? [] : [coarse])].map((table) => dataOf<number>(table));
-    if (tables.some((table) => Array.prototype.some.call(table, (e) => (e as number) < 0 || (e as number) > one))) return check.fault('LB0223', 'a table has an entry outside 0…2^30');
+    if (tables.some((table) => !within(table, one))) return check.fault('LB0223', 'a table has an entry outside 0…2^30');
     const first = Math.floor(tables.reduce((product, table) => (product * table[0]) / one, one)) >> attrs.eShift;
     rowRescale(attrs, first, (staticShape(x.type.shape).at(-1)!) * (one >> attrs.eShift), check);
   },
@@ -270,14 +283,15 @@ const rules: { readonly [K in KernelNode['op']]?: Rule<Extract<KernelNode, { rea
     if (!fitsWord(low, high)) return check.fault('LB0219', `logits of ${low}..${high} do not fit 32 bits`);
     if (BigInt(high - low) * BigInt(attrs.mulLogit) + attrs.addLogit >= LIMIT_64) check.fault('LB0220', 'an exponent can reach 2^63');
     const table = dataOf<number>(exp);
-    if (Array.prototype.some.call(table, (e) => (e as number) < 0 || (e as number) > table[0])) return check.fault('LB0223', 'an entry of the exponential table is negative or above the first');
+    if (!within(table, table[0])) return check.fault('LB0223', 'an entry of the exponential table is negative or above the first');
     const first = table[0] >> attrs.eShift;
     if (keys * first * magnitude(...hullOf(check.of(v))) >= TWO31) check.fault('LB0219', 'weighted sums of v do not fit 32 bits; raise "eShift"');
     rowRescale(attrs, first, keys * first, check);
     if (mask !== null) {
       const allowed = dataOf<number>(mask);
       for (let t = 0; t < rows; t++) {
-        if (!Array.prototype.slice.call(allowed, t * keys, (t + 1) * keys).includes(1)) return check.fault('LB0224', `query ${t} may attend to no key`);
+        const row = Array.from({ length: keys }, (_, j) => allowed[t * keys + j]);
+        if (!row.includes(1)) return check.fault('LB0224', `query ${t} may attend to no key`);
       }
     }
   },
@@ -286,7 +300,8 @@ const rules: { readonly [K in KernelNode['op']]?: Rule<Extract<KernelNode, { rea
     const [low, high] = hullOf(check.of(x));
     const span = high - low;
     if (channels * span >= TWO31) return check.fault('LB0223', `a row of ${channels} codes of ${low}..${high} does not fit 32 bits`);
-    if (BigInt(channels) ** 2n * BigInt(span) ** 2n / 4n + epsilon >= LIMIT_64) return check.fault('LB0223', 'the deviation of a row does not fit 63 bits');
+    const deviation = BigInt(channels * span) ** 2n / 4n + epsilon;
+    if (deviation >= LIMIT_64) return check.fault('LB0223', 'the deviation of a row does not fit 63 bits');
     const rootBits = (33 - Math.clz32(channels - 1)) >> 1;
     if (fraction + rootBits > 30) return check.fault('LB0223', `normalised values with ${fraction} binary digits do not fit 32 bits`);
     // one step brings the reciprocal root below its true value; the seed may lie above it by 2^-8

@@ -72,7 +72,9 @@ interface Fit {
 }
 
 /** Multipliers and constants at a given shift, or null where one does not fit 31 bits or a sum could reach `limit`. */
-const fit = (terms: readonly Term[], { offsets = [0], zero, low, high }: Target, channels: number, shift: number, preShift: number, limit: bigint): Fit | null => {
+const fit = (
+  terms: readonly Term[], { offsets = [0], zero, low, high }: Target, channels: number, shift: number, preShift: number, limit: bigint,
+): Fit | null => {
   const muls = terms.map(() => new Int32Array(channels));
   const add = new BigInt64Array(channels);
   let error = 0;
@@ -117,7 +119,9 @@ const countOf = (terms: readonly Term[], { offsets }: Target): number =>
   channelCount(offsets, ...terms.flatMap(({ scales, least, greatest, zeros }) => [scales, least, greatest, zeros]));
 
 /** The largest shift in [least, most] with a fit. */
-const largestShift = (terms: readonly Term[], target: Target, preShift: number, least: number, most: number, limit: bigint): (Fit & { readonly shift: number }) | null => {
+const largestShift = (
+  terms: readonly Term[], target: Target, preShift: number, least: number, most: number, limit: bigint,
+): (Fit & { readonly shift: number }) | null => {
   const channels = countOf(terms, target);
   for (let shift = most; shift >= least; shift--) {
     const found = fit(terms, target, channels, shift, preShift, limit);
@@ -152,8 +156,14 @@ export const chooseDyadicAdd = ({ x, y, ...target }: { readonly x: Term; readonl
   return found && { mulX: found.muls[0], mulY: found.muls[1], add: found.add, shift: found.shift, error: found.error };
 };
 
-/** Constants of a `requantize_mul` whose result is scale·p + zero, with p = (x − zeroX)·(y − zeroY) in [least, greatest]. */
-export const chooseDyadicMul = ({ scale, least, greatest, ...target }: { readonly scale: number; readonly least: number; readonly greatest: number } & Target): DyadicMul | null => {
+export interface DyadicMulRequest extends Target {
+  readonly scale: number;
+  /** proven least and greatest (x − zeroX)·(y − zeroY) */
+  readonly least: number;
+  readonly greatest: number;
+}
+/** Constants of a `requantize_mul` whose result is scale·(x − zeroX)·(y − zeroY) + zero. */
+export const chooseDyadicMul = ({ scale, least, greatest, ...target }: DyadicMulRequest): DyadicMul | null => {
   const found = largestShift([{ scales: [scale], least: [least], greatest: [greatest] }], target, 0, 1, MAX_SHIFT, LIMIT_64);
   return found && { mul: found.muls[0][0], add: found.add[0], shift: found.shift, error: found.error };
 };

@@ -117,7 +117,14 @@ export interface LayerNormRequest extends OutputCodes {
 export interface LayerNormConstants {
   readonly mul: Int32Array;
   readonly add: BigInt64Array;
-  readonly attrs: { readonly epsilon: bigint; readonly newtonSteps: number; readonly fraction: number; readonly shift: number; readonly low: number; readonly high: number };
+  readonly attrs: {
+    readonly epsilon: bigint;
+    readonly newtonSteps: number;
+    readonly fraction: number;
+    readonly shift: number;
+    readonly low: number;
+    readonly high: number;
+  };
 }
 /** Most binary digits that the normalised value keeps. */
 const MAX_FRACTION = 24;

@@ -15,7 +15,10 @@ const expectBound = (interval: readonly number[]): void => {
   if (interval.length !== 2 || interval[0] > interval[1]) misuse(`"bound" must be [least, greatest], not [${interval.join(', ')}]`);
 };
 
-/** acc[n, oh, ow, o] = Σ over taps (kh, kw) and i of weight[o, kh, kw, i] · x[n, oh·sh + kh·dh − top, ow·sw + kw·dw − left, g·I/group + i]; outside x the code is padCode. */
+/**
+ * acc[n, oh, ow, o] = Σ over taps (kh, kw) and i of weight[o, kh, kw, i] · x[n, oh·sh + kh·dh − top, ow·sw + kw·dw − left, g·I/group + i]
+ * with g the group of o; outside x the code is padCode.
+ */
 export const convAcc = defineOp({
   name: 'conv_acc',
   summary: 'convolution of codes into 32-bit accumulators, channels last',

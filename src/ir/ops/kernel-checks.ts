@@ -31,7 +31,8 @@ export const expectPerChannel = (slot: string, type: TensorType, dtype: DType, c
 };
 
 export const expectLength = (attr: string, list: readonly number[], length: number, least: number): void => {
-  if (list.length !== length || list.some((entry) => entry < least)) misuse(`"${attr}" must be ${length} integers ≥ ${least}, not [${list.join(', ')}]`);
+  const fits = list.length === length && list.every((entry) => entry >= least);
+  if (!fits) misuse(`"${attr}" must be ${length} integers ≥ ${least}, not [${list.join(', ')}]`);
 };
 
 /** The last axis: the channels. A scalar has one. */
@@ -40,7 +41,7 @@ export const channelsOf = (shape: StaticShape): number => shape.at(-1) ?? 1;
 /** The dtype of an output clamped to [low, high]. */
 export const outputTypes = ['narrowest', 'i8', 'u8', 'i16', 'u16', 'i32'] as const;
 export type OutputDType = (typeof outputTypes)[number];
-export const to = oneOf<OutputDType>('dtype of the output; "narrowest" is the first of i8, i16, i32 that holds [low, high]', outputTypes, 'narrowest');
+export const to = oneOf<OutputDType>('dtype of the output; narrowest: the first of i8, i16, i32 that holds [low, high]', outputTypes, 'narrowest');
 export const clampedType = (low: number, high: number, dtype: OutputDType): IntegerDType => {
   if (low > high) return misuse(`the range [${low}, ${high}] is empty`);
   if (low < -(2 ** 31) || high >= 2 ** 31) misuse(`the range [${low}, ${high}] does not fit 32 bits`);

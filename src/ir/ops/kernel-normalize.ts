@@ -23,7 +23,7 @@ const rowRescale = {
   shiftOut: int('shift of the row: shiftOut + 31 − lz, between 32 and 62'),
   zero: int('zero point of the output, added after the shift', 0), low: int('least code'), high: int('greatest code'), to,
 };
-const expectRowRescale = ({ newtonSteps, mulOut, shiftOut }: { readonly newtonSteps: number; readonly mulOut: number; readonly shiftOut: number }): void => {
+const expectRowRescale = ({ newtonSteps, mulOut, shiftOut }: Readonly<Record<'newtonSteps' | 'mulOut' | 'shiftOut', number>>): void => {
   if (newtonSteps < 0 || newtonSteps > 2) misuse(`"newtonSteps" must be 0, 1 or 2, not ${newtonSteps}`);
   if (mulOut < 0 || mulOut >= 2 ** 31) misuse(`"mulOut" must lie in 0…2^31−1, not ${mulOut}`);
   if (shiftOut < 1 || shiftOut > 62) misuse(`"shiftOut" must lie in 1…62, not ${shiftOut}`);
@@ -42,7 +42,10 @@ export const softmax = defineOp({
   summary: 'softmax of codes along the last axis, materialised',
   reads: 'codes',
   operands: { x: 'one', fine: 'one', coarse: 'optional' },
-  attrs: { eShift: int('bits dropped from each exponential, so that a row sums below 2^32', 0), ...rowRescale, newtonSteps: int('Newton steps of the reciprocal: 0, 1 or 2', 2) },
+  attrs: {
+    eShift: int('bits dropped from each exponential, so that a row sums below 2^32', 0),
+    ...rowRescale, newtonSteps: int('Newton steps of the reciprocal: 0, 1 or 2', 2),
+  },
   infer: ({ x, fine, coarse }, { eShift, low, high, to, ...rescale }) => {
     expectDType('x', x, isActivation, 'codes of at most 16 bits');
     expectTable('fine', fine, 'i32', 256);
@@ -106,7 +109,9 @@ export const attentionInt = defineOp({
     const [batch, rows, width] = fixedShape('q', q, 3);
     const [batchK, keys, widthK] = fixedShape('k', k, 3);
     const [batchV, keysV, widthV] = fixedShape('v', v, 3);
-    if (batchK !== batch || batchV !== batch || keysV !== keys || widthK !== width) misuse(`[${q.shape.join(', ')}], [${k.shape.join(', ')}], [${v.shape.join(', ')}] do not fit together`);
+    if (batchK !== batch || batchV !== batch || keysV !== keys || widthK !== width) {
+      misuse(`[${q.shape.join(', ')}], [${k.shape.join(', ')}], [${v.shape.join(', ')}] do not fit together`);
+    }
     if (heads < 1 || width % heads !== 0 || widthV % heads !== 0) misuse(`${width} and ${widthV} channels do not split into ${heads} heads`);
     if (mask !== null) {
       const [maskRows, maskKeys] = fixedShape('mask', mask, 2);
@@ -167,7 +172,8 @@ export const layerNormInt = defineOp({
   operands: { x: 'one', mul: 'one', add: 'one' },
   attrs: {
     epsilon: int64('C²·ε/scale², at least 1'), newtonSteps: int('Newton steps of the reciprocal root: 0, 1 or 2', 1),
-    fraction: int('binary digits of the normalised value, 0 to 26', 14), shift: int('bits dropped, 32 to 62'), low: int('least code'), high: int('greatest code'), to,
+    fraction: int('binary digits of the normalised value, 0 to 26', 14), shift: int('bits dropped, 32 to 62'),
+    low: int('least code'), high: int('greatest code'), to,
   },
   infer: ({ x, mul, add }, { epsilon, newtonSteps, fraction, shift, low, high, to }) => {
     expectDType('x', x, isActivation, 'codes of at most 16 bits');

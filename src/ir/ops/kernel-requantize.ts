@@ -85,7 +85,8 @@ export const requantizeMul = defineOp({
   reads: 'codes',
   operands: { x: 'one', y: 'one' },
   attrs: {
-    zeroX: int('zero point of x', 0), zeroY: int('zero point of y', 0), mul: int('multiplier'), add: int64('zero point of the output and rounding half'),
+    zeroX: int('zero point of x', 0), zeroY: int('zero point of y', 0),
+    mul: int('multiplier'), add: int64('zero point of the output and rounding half'),
     shift: int('bits dropped, 1 to 62; below 32 the shifted sum fits 32 bits'), ...limits,
   },
   infer: ({ x, y }, { mul, shift, low, high, to }) => {

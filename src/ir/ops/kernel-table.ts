@@ -21,9 +21,13 @@ export const table = defineOp({
     expectDType('values', values, (dtype) => isInteger(dtype) && dtype !== 'bool' && storageBytes(dtype) <= 2, 'codes of at most 16 bits');
     const shape = fixedShape('x', x);
     const entries = fixedShape('values', values);
-    if (entries.length < 1 || entries.length > 2 || entries.at(-1) !== TABLE_LENGTH) misuse(`"values" must be [256] or [channels, 256], not [${entries.join(', ')}]`);
+    if (entries.length < 1 || entries.length > 2 || entries.at(-1) !== TABLE_LENGTH) {
+      misuse(`"values" must be [256] or [channels, 256], not [${entries.join(', ')}]`);
+    }
     const along = normalAxis(axis, shape.length);
-    if (entries.length === 2 && (along === null || entries[0] !== shape[along])) misuse(`"values" has ${entries[0]} rows, axis ${axis} of x [${shape.join(', ')}]`);
+    if (entries.length === 2 && (along === null || entries[0] !== shape[along])) {
+      misuse(`"values" has ${entries[0]} rows, which do not fit axis ${axis} of x [${shape.join(', ')}]`);
+    }
     return codeTensor(values.dtype, shape);
   },
   evaluate: ({ x, values }, { axis }, type) => {
