@@ -11,8 +11,7 @@ export class Rewriter extends Builder {
   private readonly counts: ReadonlyMap<Value, number>;
   private readonly users: ReadonlyMap<Value, readonly Node[]>;
   private readonly originals = new Map<Value, Value>();
-  /** reasons given by rules that declined, for `--explain` */
-  readonly declined: { readonly rule: string; readonly node: string; readonly reason: string }[] = [];
+  readonly nearMisses: NearMiss[] = [];
   rule = '';
 
   readonly graph: Graph;
@@ -33,7 +32,7 @@ export class Rewriter extends Builder {
   }
   /** Gives up with a reason that is worth telling. */
   decline(reason: string): null {
-    this.declined.push({ rule: this.rule, node: this.site.origins.join(', '), reason });
+    this.nearMisses.push({ rule: this.rule, node: this.site.origins.join(', '), reason });
     return null;
   }
   /** @internal records that `value` stands for `original` in the new graph */
@@ -54,31 +53,44 @@ export const rule = <N extends string, O extends Operands, A extends object>(
   root: OpDef<N, O, A>, name: string, apply: (node: NodeOf<OpDef<N, O, A>>, b: Rewriter) => Value | null,
 ): Rule => ({ name, root: root.name, apply: apply as Rule['apply'] });
 
+/** A rule that gave up at a node that it nearly matched. */
+export interface NearMiss {
+  readonly rule: string;
+  readonly node: string;
+  readonly reason: string;
+}
+
 export interface RewriteResult<S extends Stage> {
   readonly graph: Graph<S>;
-  readonly firings: number;
+  /** how often each rule fired, in order of first firing */
+  readonly firings: ReadonlyMap<string, number>;
+  /** near misses of the last sweep: what still stands in the graph */
+  readonly nearMisses: readonly NearMiss[];
 }
 
 /** Sweeps until nothing fires (at most `sweeps` times). Returns the same graph when no rule fired. */
 export const rewrite = <S extends Stage>(graph: Graph<S>, rules: readonly Rule[], passName: string, sweeps = 8): RewriteResult<S> => {
+  const firings = new Map<string, number>();
   let current = graph;
-  let firings = 0;
+  let nearMisses: readonly NearMiss[] = [];
   for (let n = 0; n < sweeps; n++) {
-    const fired = sweep(current, rules, passName);
-    if (fired === null) break;
-    current = fired.graph;
-    firings += fired.firings;
+    const swept = sweep(current, rules, passName, firings);
+    nearMisses = swept.nearMisses;
+    if (swept.graph === current) break;
+    current = swept.graph;
   }
-  return { graph: current, firings };
+  return { graph: current, firings, nearMisses };
 };
 
-const sweep = <S extends Stage>(graph: Graph<S>, rules: readonly Rule[], passName: string): RewriteResult<S> | null => {
+const sweep = <S extends Stage>(
+  graph: Graph<S>, rules: readonly Rule[], passName: string, firings: Map<string, number>,
+): { readonly graph: Graph<S>; readonly nearMisses: readonly NearMiss[] } => {
   const byRoot = new Map<string, Rule[]>();
   for (const one of rules) byRoot.set(one.root, [...(byRoot.get(one.root) ?? []), one]);
   const b = new Rewriter(graph);
   const renewed = new Map<Value, Value>();
   const now = (value: Value): Value => renewed.get(value) ?? value;
-  let firings = 0;
+  let fired = false;
   b.reserve(graph.nodes.map(({ output }) => output.name));
   for (const input of graph.inputs) {
     const made = b.input(input.name, input.type);
@@ -96,14 +108,15 @@ const sweep = <S extends Stage>(graph: Graph<S>, rules: readonly Rule[], passNam
       if (result === null || result === remade.output) continue;
       value = result;
       b.replaced(node.output, value);
-      firings++;
+      firings.set(one.name, (firings.get(one.name) ?? 0) + 1);
+      fired = true;
       break;
     }
     renewed.set(node.output, value);
   }
-  if (firings === 0) return null;
+  if (!fired) return { graph, nearMisses: b.nearMisses };
   const outputs = graph.outputs.map(({ name, value }) => ({ name, value: now(value) }));
-  return { graph: b.finish(graph.stage, graph.name, outputs), firings };
+  return { graph: b.finish(graph.stage, graph.name, outputs), nearMisses: b.nearMisses };
 };
 
 /** The node on its new operands; its name, attributes and type stay. */

@@ -7,9 +7,9 @@ import { allocate } from '../ir/dtype.ts';
 import { constantOf, isNode, type Value } from '../ir/graph.ts';
 import type { NodeOf } from '../ir/op.ts';
 import { table } from '../ir/ops/kernel-table.ts';
-import { rewrite, rule } from '../ir/rewrite.ts';
+import { rule } from '../ir/rewrite.ts';
 import { tensor, tensorType } from '../ir/type.ts';
-import { definePass } from './pass.ts';
+import { applyRules, definePass } from './pass.ts';
 
 /** g[f[x]], where the inner result has no other reader and both tables serve all channels. */
 const tableOfTable = rule(table, 'table-of-table', (node, b): Value | null => {
@@ -30,5 +30,5 @@ export const composeTables = definePass<'kernel', 'kernel'>({
   to: 'kernel',
   summary: 'merge tables that follow one another',
   options: {},
-  run: (graph) => rewrite(graph, [tableOfTable], 'compose-tables').graph,
+  run: (graph, _, context) => applyRules(graph, [tableOfTable], 'compose-tables', context),
 });

@@ -9,10 +9,10 @@
 import { constantOf, isNode, type Node, type Value } from '../ir/graph.ts';
 import { joinSites } from '../ir/op.ts';
 import { add, batchNorm, conv, mul, pad } from '../ir/ops/index.ts';
-import { rewrite, rule, type Rewriter, type Rule } from '../ir/rewrite.ts';
+import { rule, type Rewriter, type Rule } from '../ir/rewrite.ts';
 import { channelsOf, vector } from './arithmetic.ts';
 import { foldRules } from './fold-constants.ts';
-import { definePass } from './pass.ts';
+import { applyRules, definePass } from './pass.ts';
 
 interface Accumulating { readonly node: Node; readonly weight: Float32Array; readonly bias: Float32Array | null; readonly channels: number }
 
@@ -88,5 +88,5 @@ export const foldBatchNorm = definePass({
   summary: 'move batch normalisation, scales and offsets into the weights before them',
   paper: 'Jacob et al. 2018, Quantization and training of neural networks for efficient integer-arithmetic-only inference',
   options: {},
-  run: (graph) => rewrite(graph, [...foldRules, ...affineRules], 'fold-batch-norm', 16).graph,
+  run: (graph, _, context) => applyRules(graph, [...foldRules, ...affineRules], 'fold-batch-norm', context, 16),
 });

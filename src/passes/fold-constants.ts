@@ -7,8 +7,8 @@ import { equalShapes } from '../ir/dim.ts';
 import { foldNode } from '../ir/fold.ts';
 import { constantOf, type Value } from '../ir/graph.ts';
 import { add, concat, div, expand, mul, pad, slice, sub } from '../ir/ops/index.ts';
-import { rewrite, rule, type Rule } from '../ir/rewrite.ts';
-import { definePass } from './pass.ts';
+import { rule, type Rule } from '../ir/rewrite.ts';
+import { applyRules, definePass } from './pass.ts';
 
 /** Every element of a constant is `number`. */
 export const isAll = (value: Value, number: number): boolean => {
@@ -43,5 +43,5 @@ export const foldConstants = definePass({
   name: 'fold-constants', from: 'float', to: 'float',
   summary: 'evaluate what depends on constants alone and drop nodes that change nothing',
   options: {},
-  run: (graph) => rewrite(graph, foldRules, 'fold-constants').graph,
+  run: (graph, _, context) => applyRules(graph, foldRules, 'fold-constants', context),
 });

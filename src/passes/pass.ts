@@ -7,6 +7,7 @@ import type { Calibration } from '../calibration/calibration.ts';
 import type { Diagnostic } from '../ir/diagnostic.ts';
 import type { Graph, Stage } from '../ir/graph.ts';
 import type { Attr, Attrs } from '../ir/op.ts';
+import { rewrite, type Rule } from '../ir/rewrite.ts';
 
 export interface PassContext {
   /** the sample set and what runs it; null when the compilation has no data */
@@ -45,6 +46,14 @@ export type AnyPass = Pass<any, any, any>;
 
 export const definePass = <From extends Stage, To extends Stage, O extends object = object>(pass: Pass<From, To, O>): Pass<From, To, O> =>
   Object.freeze(pass);
+
+/** Rewrites by rules, and notes how often each fired and where one nearly did. */
+export const applyRules = <S extends Stage>(graph: Graph<S>, rules: readonly Rule[], passName: string, context: PassContext, sweeps?: number): Graph<S> => {
+  const { graph: next, firings, nearMisses } = rewrite(graph, rules, passName, sweeps);
+  for (const [rule, times] of firings) context.note({ site: null, text: `rule ${rule} fired`, figures: { times } });
+  for (const { rule, node, reason } of nearMisses) context.note({ site: node, text: `rule ${rule} declined: ${reason}` });
+  return next;
+};
 
 /** Options with defaults filled in. Throws through `fail` at the first unknown or ill-typed one. */
 export const completeOptions = (pass: AnyPass, given: Readonly<Record<string, unknown>>, fail: (why: string) => never): object => {

@@ -10,10 +10,10 @@
  */
 import { isNode, type Node, type Value } from '../ir/graph.ts';
 import { clip, div, gelu, hardSwish, max, min, mish, mul, relu, silu } from '../ir/ops/index.ts';
-import { rewrite, rule, type Rewriter, type Rule } from '../ir/rewrite.ts';
+import { rule, type Rewriter, type Rule } from '../ir/rewrite.ts';
 import { near, operandOf, plainScalarOf, plusScalar, productOf, siteBetween } from './arithmetic.ts';
 import { foldRules } from './fold-constants.ts';
-import { definePass } from './pass.ts';
+import { applyRules, definePass } from './pass.ts';
 
 /** √(2/π) and the cubic coefficient of the tanh form. */
 const GELU_SLOPE = 0.7978845608;
@@ -127,5 +127,5 @@ export const recognizeActivations = definePass({
   summary: 'join the arithmetic of gelu, silu, hard-swish and clip to one op each',
   paper: 'Hendrycks and Gimpel 2016, Gaussian error linear units; Howard et al. 2019, Searching for MobileNetV3',
   options: {},
-  run: (graph) => rewrite(graph, [...foldRules, ...activationRules], 'recognize-activations', 16).graph,
+  run: (graph, _, context) => applyRules(graph, [...foldRules, ...activationRules], 'recognize-activations', context, 16),
 });

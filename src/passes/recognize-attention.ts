@@ -13,10 +13,10 @@ import { equalShapes, isStatic, type Dim, type Shape } from '../ir/dim.ts';
 import { constantOf, isNode, type Node, type Value } from '../ir/graph.ts';
 import { attention, matmul, reshape, slice, transpose } from '../ir/ops/index.ts';
 import { broadcastOffsets } from '../ir/ops/elements.ts';
-import { rewrite, rule, type Rewriter, type Rule } from '../ir/rewrite.ts';
+import { rule, type Rewriter, type Rule } from '../ir/rewrite.ts';
 import { genericSizes, viewOf, type Scaled } from '../ir/view.ts';
 import { pairOf, plainScalarOf, siteBetween } from './arithmetic.ts';
-import { definePass } from './pass.ts';
+import { applyRules, definePass } from './pass.ts';
 import { LAYOUT_SWEEPS, layoutRules } from './simplify-layout.ts';
 import { channelsFrom } from './split-linear.ts';
 
@@ -200,5 +200,5 @@ export const recognizeAttention = definePass({
   summary: 'join the products, softmax and transposes of attention to one op',
   paper: 'Vaswani et al. 2017, Attention is all you need',
   options: {},
-  run: (graph) => rewrite(graph, [...attentionRules, ...layoutRules], 'recognize-attention', LAYOUT_SWEEPS).graph,
+  run: (graph, _, context) => applyRules(graph, [...attentionRules, ...layoutRules], 'recognize-attention', context, LAYOUT_SWEEPS),
 });

@@ -3,14 +3,13 @@
  *
  *     %m = linear(%x, %W); %y = add(%m, %c)   ->   %y = linear(%x, %W, %c)
  */
-import { rewrite } from '../ir/rewrite.ts';
 import { biasRules } from './fold-batch-norm.ts';
-import { definePass } from './pass.ts';
+import { applyRules, definePass } from './pass.ts';
 import { LAYOUT_SWEEPS, layoutRules } from './simplify-layout.ts';
 
 export const recognizeLinear = definePass({
   name: 'recognize-linear', from: 'float', to: 'float',
   summary: 'move the bias that is added after a linear or conv into it',
   options: {},
-  run: (graph) => rewrite(graph, [...biasRules, ...layoutRules], 'recognize-linear', LAYOUT_SWEEPS).graph,
+  run: (graph, _, context) => applyRules(graph, [...biasRules, ...layoutRules], 'recognize-linear', context, LAYOUT_SWEEPS),
 });

@@ -11,10 +11,10 @@ import { normalAxis } from '../ir/dim.ts';
 import { isNode, type Value } from '../ir/graph.ts';
 import { joinSites } from '../ir/op.ts';
 import { add, div, layerNorm, mul, rmsNorm } from '../ir/ops/index.ts';
-import { rewrite, rule, type Rewriter, type Rule } from '../ir/rewrite.ts';
+import { rule, type Rewriter, type Rule } from '../ir/rewrite.ts';
 import { channelsOf, operandOf, pairOf, plusScalar, siteBetween, vector } from './arithmetic.ts';
 import { foldRules } from './fold-constants.ts';
-import { definePass } from './pass.ts';
+import { applyRules, definePass } from './pass.ts';
 
 /** x where value is the mean of x over its last axis, which stays. */
 const meanOf = (value: Value): Value | null => {
@@ -154,5 +154,5 @@ export const recognizeNorms = definePass({
   summary: 'join the arithmetic of layer and RMS normalisation to one op each',
   paper: 'Ba, Kiros and Hinton 2016, Layer normalization',
   options: {},
-  run: (graph) => rewrite(graph, [...foldRules, ...normRules], 'recognize-norms', 16).graph,
+  run: (graph, _, context) => applyRules(graph, [...foldRules, ...normRules], 'recognize-norms', context, 16),
 });

@@ -17,10 +17,10 @@ import {
   batchNorm, binaryOps, concat, expand, layerNorm, linear, pad, reduceMax, reduceMean, reduceSum, reshape, rmsNorm, slice, softmax, transpose,
   unaryOps,
 } from '../ir/ops/index.ts';
-import { rewrite, rule, type Rewriter, type Rule } from '../ir/rewrite.ts';
+import { rule, type Rewriter, type Rule } from '../ir/rewrite.ts';
 import { isDense, memoryOrder, viewOf } from '../ir/view.ts';
 import { foldRules } from './fold-constants.ts';
-import { definePass } from './pass.ts';
+import { applyRules, definePass } from './pass.ts';
 
 const reductions = [reduceMean, reduceSum, reduceMax] as const;
 const isReduction = (value: Value): boolean => reductions.some(({ name }) => name === value.def.op);
@@ -291,5 +291,5 @@ export const simplifyLayout = definePass({
   name: 'simplify-layout', from: 'float', to: 'float',
   summary: 'cancel reshapes and transposes, and move the rest out of the way',
   options: {},
-  run: (graph) => rewrite(graph, layoutRules, 'simplify-layout', LAYOUT_SWEEPS).graph,
+  run: (graph, _, context) => applyRules(graph, layoutRules, 'simplify-layout', context, LAYOUT_SWEEPS),
 });

@@ -7,9 +7,9 @@
 import type { EmitOptions } from '../ir/build.ts';
 import { constantOf, isNode, type Value } from '../ir/graph.ts';
 import { slice } from '../ir/ops/index.ts';
-import { rewrite, rule, type Rewriter, type Rule } from '../ir/rewrite.ts';
+import { rule, type Rewriter, type Rule } from '../ir/rewrite.ts';
 import type { Tensor } from '../ir/type.ts';
-import { definePass } from './pass.ts';
+import { applyRules, definePass } from './pass.ts';
 import { LAYOUT_SWEEPS, layoutRules } from './simplify-layout.ts';
 
 /** Slices of the first axis, in the order of `rows`. */
@@ -51,5 +51,5 @@ export const splitLinear = definePass({
   name: 'split-linear', from: 'float', to: 'float',
   summary: 'give each slice of the channels of a linear its own weights',
   options: {},
-  run: (graph) => rewrite(graph, [...splitRules, ...layoutRules], 'split-linear', LAYOUT_SWEEPS).graph,
+  run: (graph, _, context) => applyRules(graph, [...splitRules, ...layoutRules], 'split-linear', context, LAYOUT_SWEEPS),
 });
