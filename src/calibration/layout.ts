@@ -2,6 +2,7 @@
 import type { TypedArray } from '../ir/dtype.ts';
 import type { F32Kernels } from '../numerics/f32-kernels.ts';
 import { SLACK_BYTES } from '../numerics/f32-kernels.ts';
+import { erfTable } from '../numerics/real-math.ts';
 
 /** Where a value lives: in the memory when it holds real numbers, otherwise in an array of its own. */
 export interface Place {
@@ -27,6 +28,7 @@ export const aligned = (bytes: number): number => Math.ceil((bytes + SLACK_BYTES
 export class Layout {
   private readonly constants: { readonly offset: number; readonly write: (to: Float32Array) => void; readonly length: number }[] = [];
   private constantBytes = 0;
+  private erfOffset: number | null = null;
   private scratchBytes = 0;
   private zeroBytes = 0;
 
@@ -36,6 +38,12 @@ export class Layout {
     this.constants.push({ offset, write, length });
     this.constantBytes += aligned(length * 4);
     return offset;
+  }
+  /** The offset of erfTable. */
+  erfTable(): number {
+    // copying float32 moves the bytes of the doubles unchanged
+    this.erfOffset ??= this.constant(erfTable.length * 2, (to) => to.set(new Float32Array(erfTable.buffer)));
+    return this.erfOffset;
   }
   /** Room for arrays that live only while one node runs; their offsets from `heap.scratch`, in bytes. */
   scratch(...bytes: readonly number[]): readonly number[] {

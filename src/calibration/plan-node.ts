@@ -12,6 +12,7 @@ import type { NodeOf } from '../ir/op.ts';
 import { quantizeReal, scaleAt, zeroAt, scaleOf, zeroOf } from '../ir/quant.ts';
 import { realType, tensorType, type Tensor, type TensorType } from '../ir/type.ts';
 import { PANEL, packedLength, packPanels, SCRATCH_BYTES, type F32Kernels } from '../numerics/f32-kernels.ts';
+import type { RealFunction } from '../numerics/real-math-simd.ts';
 import { exp } from '../numerics/real-math.ts';
 import { dequantized } from './codes.ts';
 import type { Heap, Layout, Place, Step } from './layout.ts';
@@ -181,7 +182,8 @@ const planAttention: Planner<NodeOf<typeof attention>> = ({ inputs: { q, k, v, m
         kernels.pack(keys.offset + (n * sources * channels + h * depth) * 4, 4, channels * 4, depth, sources, scratch + keyPanels);
         kernels.gemm(queries.offset + (n * steps * channels + h * depth) * 4, channels * 4, scratch + keyPanels, zeros, scratch + logits, sources * 4,
           steps, sources, 1, 0, 1, 0, depth, scratch + tile);
-        for (let t = 0; t < steps; t++) softmaxRow(products, products, t * sources, sources, scale, allowed);
+        if (allowed === null && scale > 0) kernels.softmax(scratch + logits, scratch + logits, steps, sources, scale);
+        else for (let t = 0; t < steps; t++) softmaxRow(products, t * sources, sources, scale, allowed);
         kernels.pack(values.offset + (n * sources * width + h * wide) * 4, width * 4, 4, sources, wide, scratch + valuePanels);
         kernels.gemm(scratch + logits, sources * 4, scratch + valuePanels, zeros, to.offset + (n * steps * width + h * wide) * 4, width * 4,
           steps, wide, 1, 0, 1, 0, sources, scratch + tile);
@@ -192,28 +194,26 @@ const planAttention: Planner<NodeOf<typeof attention>> = ({ inputs: { q, k, v, m
 
 // ---- rows
 
-/** to = softmax(scale·from) over `length` elements from `at`; where `allowed` is 0 (by position in the block of rows) the result is 0. */
-const softmaxRow = (from: Float32Array, to: Float32Array, at: number, length: number, scale: number, allowed: ArrayLike<unknown> | null): void => {
+/** Softmax of scale·x over `length` elements from `at`, in place; where `allowed` is 0 (by position in the block of rows) the result is 0. */
+const softmaxRow = (x: Float32Array, at: number, length: number, scale: number, allowed: ArrayLike<unknown> | null): void => {
   let greatest = -Infinity;
-  for (let i = at; i < at + length; i++) if ((allowed === null || allowed[i] !== 0) && scale * from[i] > greatest) greatest = scale * from[i];
+  for (let i = at; i < at + length; i++) if ((allowed === null || allowed[i] !== 0) && scale * x[i] > greatest) greatest = scale * x[i];
   let total = 0;
   for (let i = at; i < at + length; i++) {
-    const power = allowed === null || allowed[i] !== 0 ? exp(scale * from[i] - greatest) : 0;
+    const power = allowed === null || allowed[i] !== 0 ? exp(scale * x[i] - greatest) : 0;
     total += power;
-    to[i] = power;
+    x[i] = power;
   }
   const inverse = 1 / total;
-  for (let i = at; i < at + length; i++) to[i] *= inverse;
+  for (let i = at; i < at + length; i++) x[i] *= inverse;
 };
 
 const planSoftmax: Planner<NodeOf<typeof softmax>> = ({ inputs: { x }, attrs: { axis }, output }, _, placeOf) => {
   const { shape } = output.type;
   if (axis !== -1 && axis !== shape.length - 1) return null;
   const [from, to, length] = [placeOf(x), placeOf(output), lastDim(shape)];
-  return (heap) => {
-    const [source, target] = [realsAt(heap, from, x), realsAt(heap, to, output)];
-    return () => { for (let at = 0; at < source.length; at += length) softmaxRow(source, target, at, length, 1, null); };
-  };
+  const rows = sizeOf(shape) / length;
+  return ({ kernels }) => () => kernels.softmax(from.offset, to.offset, rows, length, 1);
 };
 
 const planBatchNorm: Planner<NodeOf<typeof batchNorm>> = ({ inputs: { x, scale, bias, mean, variance }, attrs: { epsilon }, output }, _, placeOf) => {
@@ -235,6 +235,13 @@ const planBatchNorm: Planner<NodeOf<typeof batchNorm>> = ({ inputs: { x, scale, 
 const planClamp = (low: number, high: number): Planner<Node> => ({ inputs, output }, _, placeOf) => {
   const [from, to, length] = [placeOf(inputs['x'] as Value), placeOf(output), sizeOf(output.type.shape)];
   return ({ kernels }) => () => kernels.clamp(from.offset, to.offset, length, low, high);
+};
+
+/** A function that has a kernel, with the number that its attributes add. */
+const planReal = (name: RealFunction, parameter = 0): Planner<Node> => ({ inputs, output }, layout, placeOf) => {
+  const [from, to, length] = [placeOf(inputs['x'] as Value), placeOf(output), sizeOf(output.type.shape)];
+  const table = name === 'erf' || name === 'geluErf' ? layout.erfTable() : 0;
+  return ({ kernels }) => () => kernels[name](from.offset, to.offset, length, parameter, table);
 };
 
 const planUnary: Planner<Node> = ({ inputs, attrs, decl, output }, _, placeOf) => {
@@ -356,8 +363,11 @@ const planners: { readonly [K in FloatNode['op']]?: Planner<never> } = {
   linear: planLinear, conv: planConv, matmul: planMatmul, attention: planAttention, softmax: planSoftmax, batch_norm: planBatchNorm,
   relu: planClamp(0, Infinity),
   clip: (node: Node, layout: Layout, placeOf: PlaceOf) => planClamp(node.attrs['low'] as number, node.attrs['high'] as number)(node, layout, placeOf),
-  gelu: planUnary, silu: planUnary, sigmoid: planUnary, tanh: planUnary, hard_swish: planUnary, hard_sigmoid: planUnary, leaky_relu: planUnary, elu: planUnary,
-  softplus: planUnary, mish: planUnary, erf: planUnary, exp: planUnary, log: planUnary, sqrt: planUnary, reciprocal: planUnary, neg: planUnary, abs: planUnary, pow: planUnary,
+  exp: planReal('exp'), tanh: planReal('tanh'), sigmoid: planReal('sigmoid'), erf: planReal('erf'),
+  silu: (node: Node, layout: Layout, placeOf: PlaceOf) => planReal('silu', node.attrs['slope'] as number)(node, layout, placeOf),
+  gelu: (node: Node, layout: Layout, placeOf: PlaceOf) => planReal(node.attrs['form'] === 'erf' ? 'geluErf' : 'geluTanh')(node, layout, placeOf),
+  hard_swish: planUnary, hard_sigmoid: planUnary, leaky_relu: planUnary, elu: planUnary, softplus: planUnary, mish: planUnary, log: planUnary,
+  sqrt: planUnary, reciprocal: planUnary, neg: planUnary, abs: planUnary, pow: planUnary,
   add: planBinary('add'), sub: planBinary('sub'), mul: planBinary('mul'), div: planBinary('div'), min: planBinary('min'), max: planBinary('max'),
   transpose: planChoice, slice: planChoice, expand: planChoice, reduce_mean: planMean, reduce_sum: planMean,
 };

@@ -6,6 +6,7 @@
  * Vectors may read and write up to three elements behind an array, so each array needs `SLACK_BYTES` after it.
  */
 import { engine, functionOf, Module, type Code, type Label, type Local, type Memory, type PlainOp } from '../wasm/index.ts';
+import { realFunctions, writeRealFunctions, writeSoftmax, type RealFunction } from './real-math-simd.ts';
 import { advance, copyLocal, whilePositive } from './wasm-loops.ts';
 
 /** Columns of one panel of packed weights: two vectors. */
@@ -17,7 +18,7 @@ export const PAGE_BYTES = 65536;
 
 type Call<P extends readonly string[]> = (...args: { [K in keyof P]: number }) => void;
 
-export interface F32Kernels {
+export interface F32Kernels extends Readonly<Record<RealFunction, Call<['x', 'out', 'length', 'parameter', 'erfTable']>>> {
   /**
    * c[r, n] = bias[n] + Σ_k a(r, k)·b[k, n] for r < rows, n < columns. k runs over outerTaps × innerTaps × length: row r of `a` begins at
    * a + r·aStride and its element (i, j, l) lies i·outerStride + j·innerStride + 4·l behind. b is packed by `packPanels`; bias has
@@ -40,6 +41,8 @@ export interface F32Kernels {
   readonly div: Binary;
   readonly min: Binary;
   readonly max: Binary;
+  /** out = softmax(scale·x) for each row, scale > 0; x and out may be the same. */
+  readonly softmax: Call<['x', 'out', 'rows', 'length', 'scale']>;
   /** x[i] = (clamp(floor(x[i]/scale + 1/2) + zero, low, high) − zero)·scale in float64, rounded to float32, in place. */
   readonly roundToCodes: Call<['x', 'length', 'scale', 'zero', 'low', 'high']>;
 }
@@ -67,6 +70,8 @@ const bytes = (): Uint8Array => {
   writeClamp(module);
   binaries.forEach((name) => writeBinary(module, name, `f32x4.${name}`));
   writeRoundToCodes(module);
+  writeRealFunctions(module);
+  writeSoftmax(module);
   return module.encode();
 };
 
@@ -76,7 +81,7 @@ let compiled: InstanceType<typeof engine.Module> | null = null;
 export const f32Kernels = (memory: Memory): F32Kernels => {
   compiled ??= new engine.Module(bytes());
   const instance = new engine.Instance(compiled, { env: { memory } });
-  const names = ['gemm', 'pack', 'depthwise', 'clamp', ...binaries, 'roundToCodes'] as const;
+  const names = ['gemm', 'pack', 'depthwise', 'clamp', ...binaries, 'roundToCodes', ...realFunctions, 'softmax'] as const;
   return Object.fromEntries(names.map((name) => [name, functionOf(instance, name)])) as unknown as F32Kernels;
 };
 

@@ -6,13 +6,13 @@
  * exp, log < 1; expm1, erf, log1p < 2; tanh, sigmoid < 3; pow < 1 (exact where the result is an integer below 2^53 and y is 1, 2 or 3).
  */
 
-const LN2_INVERSE = 1.4426950408889634;
+export const LN2_INVERSE = 1.4426950408889634;
 /** ln 2 cut after 40 binary digits, so that k·LN2_HIGH is exact for |k| < 2^13, and the rest. */
-const LN2_HIGH = 0.6931471805592082;
-const LN2_LOW = 7.371002565167799e-13;
+export const LN2_HIGH = 0.6931471805592082;
+export const LN2_LOW = 7.371002565167799e-13;
 /** 2/√π as the sum of two doubles. */
 const TWO_OVER_ROOT_PI = 1.1283791670955126;
-const TWO_OVER_ROOT_PI_LOW = 1.533545961316588e-17;
+export const TWO_OVER_ROOT_PI_LOW = 1.533545961316588e-17;
 /** Above it exp overflows; below the other it is under half of the least double. */
 const EXP_HIGHEST = 709.782712893384;
 const EXP_LOWEST = -745.1332191019412;
@@ -146,9 +146,9 @@ export const sigmoid = (x: number): number => {
 };
 
 /** erf is expanded around the centres (i + 1/2)/8 of intervals of this many to the unit, up to where it rounds to 1. */
-const ERF_INTERVALS_PER_UNIT = 8;
-const ERF_ONE_FROM = 6;
-const ERF_TERMS = 15;
+export const ERF_INTERVALS_PER_UNIT = 8;
+export const ERF_ONE_FROM = 6;
+export const ERF_TERMS = 15;
 
 /** Levels of the continued fraction below; the rest is about e^(−2x·√(2·levels)), under 2^-70 from x = 1/2 on. */
 const ERFC_LEVELS = 1000;
@@ -177,7 +177,7 @@ const erfAtCentre = (x: number): number => {
  * f′ = −2x·f: (n + 1)·a[n+1] = −2·(c·a[n] + a[n−1]). |h| ≤ 1/16 makes the first term left out less than 2^-58.
  * The first interval holds the odd series around 0 instead, in powers of x², which keeps the relative accuracy of small results.
  */
-const erfTable = ((): Float64Array => {
+export const erfTable = ((): Float64Array => {
   const table = new Float64Array(ERF_ONE_FROM * ERF_INTERVALS_PER_UNIT * ERF_TERMS);
   let coefficient = TWO_OVER_ROOT_PI;
   for (let n = 0; n < ERF_TERMS; n++) {
