@@ -10,7 +10,8 @@ import { convAcc, matmulAcc } from '../../src/ir/ops/kernel-accumulate.ts';
 import { tensor, tensorType, type Tensor } from '../../src/ir/type.ts';
 
 const codes = (dtype: IntegerDType, shape: StaticShape, seed: number): Tensor => tensor(tensorType(dtype, shape), random(tensorType(dtype, shape), seed));
-const at = ({ data, type }: Tensor, ...index: readonly number[]): number => Number(data[index.reduce((offset, i, axis) => offset * (type.shape[axis] as number) + i, 0)]);
+const at = ({ data, type }: Tensor, ...index: readonly number[]): number =>
+  Number(data[index.reduce((offset, i, axis) => offset * (type.shape[axis] as number) + i, 0)]);
 const anyBound = [-(2 ** 31), 2 ** 31 - 1];
 const pair = (min: number, max: number): fc.Arbitrary<number[]> => fc.array(fc.integer({ min, max }), { minLength: 2, maxLength: 2 });
 
@@ -18,7 +19,8 @@ describe('conv_acc', () => {
   it('equals its sum over taps for any window, grouping and dtype', () => {
     const geometry = fc.record({
       batch: fc.integer({ min: 1, max: 2 }), size: pair(1, 6), kernel: pair(1, 3), strides: pair(1, 2), dilations: pair(1, 2),
-      pads: fc.array(fc.integer({ min: 0, max: 2 }), { minLength: 4, maxLength: 4 }), group: fc.integer({ min: 1, max: 3 }), inputs: fc.integer({ min: 1, max: 3 }), outputs: fc.integer({ min: 1, max: 6 }),
+      pads: fc.array(fc.integer({ min: 0, max: 2 }), { minLength: 4, maxLength: 4 }),
+      group: fc.integer({ min: 1, max: 3 }), inputs: fc.integer({ min: 1, max: 3 }), outputs: fc.integer({ min: 1, max: 6 }),
       dtype: fc.constantFrom<IntegerDType>('i8', 'u8', 'i16', 'u4'), width: fc.constantFrom<IntegerDType>('i8', 'i4', 'i2'), seed: fc.nat(100),
     }).filter(({ size, kernel, dilations, pads }) => [0, 1].every((axis) => size[axis] + pads[axis] + pads[axis + 2] > (kernel[axis] - 1) * dilations[axis]));
     fc.assert(fc.property(geometry, ({ batch, size, kernel, strides, dilations, pads, group, inputs, outputs, dtype, width, seed }) => {
@@ -46,7 +48,8 @@ describe('matmul_acc', () => {
   it('equals its sum with broadcast batches and either layout of b', () => {
     const shape = fc.record({
       batchA: fc.constantFrom([], [1], [2], [3, 1], [3, 2]), batchB: fc.constantFrom([], [1], [2], [3, 1], [3, 2]), rows: fc.integer({ min: 1, max: 5 }),
-      depth: fc.integer({ min: 1, max: 9 }), columns: fc.integer({ min: 1, max: 6 }), transposeB: fc.boolean(), aZero: fc.integer({ min: -128, max: 127 }), bZero: fc.integer({ min: -128, max: 127 }), seed: fc.nat(100),
+      depth: fc.integer({ min: 1, max: 9 }), columns: fc.integer({ min: 1, max: 6 }), transposeB: fc.boolean(),
+      aZero: fc.integer({ min: -128, max: 127 }), bZero: fc.integer({ min: -128, max: 127 }), seed: fc.nat(100),
     });
     fc.assert(fc.property(shape, ({ batchA, batchB, rows, depth, columns, transposeB, aZero, bZero, seed }) => {
       const a = codes('i8', [...batchA, rows, depth], seed);
@@ -55,12 +58,16 @@ describe('matmul_acc', () => {
       const value = builder.emit(matmulAcc, { a: builder.input('a', a.type), b: builder.input('b', b.type) }, { transposeB, aZero, bZero, bound: anyBound });
       const found = evaluateGraph(builder.finish('kernel', 'g', [{ name: 'y', value }]), { a, b }).get('y')!;
       const batch = (value.type.shape as StaticShape).slice(0, -2);
-      const pick = (own: readonly number[], index: readonly number[]): readonly number[] => own.map((dim, axis) => (dim === 1 ? 0 : index[axis + index.length - own.length]));
+      const pick = (own: readonly number[], index: readonly number[]): readonly number[] =>
+        own.map((dim, axis) => (dim === 1 ? 0 : index[axis + index.length - own.length]));
       for (let flat = 0; flat < sizeOf(batch); flat++) {
         const index = batch.map((dim, axis) => Math.floor(flat / sizeOf(batch.slice(axis + 1))) % dim);
         for (let i = 0; i < rows; i++) for (let j = 0; j < columns; j++) {
           let sum = 0;
-          for (let d = 0; d < depth; d++) sum += (at(a, ...pick(batchA, index), i, d) - aZero) * (at(b, ...pick(batchB, index), ...(transposeB ? [j, d] : [d, j])) - bZero);
+          for (let d = 0; d < depth; d++) {
+            const left = at(a, ...pick(batchA, index), i, d) - aZero;
+            sum += left * (at(b, ...pick(batchB, index), ...(transposeB ? [j, d] : [d, j])) - bZero);
+          }
           expect(at(found, ...index, i, j)).toBe(sum);
         }
       }

@@ -18,7 +18,8 @@ const codes = (dtype: IntegerDType, shape: readonly number[], values: ArrayLike<
   return tensor(tensorType(dtype, shape), data);
 };
 const constant = (b: Builder, name: string, dtype: IntegerDType, values: ArrayLike<number> | BigInt64Array): Value =>
-  b.constant(name, values instanceof BigInt64Array ? tensor(tensorType('i64', [values.length]), values) : codes(dtype, [values.length], values as ArrayLike<number>));
+  b.constant(name, values instanceof BigInt64Array
+    ? tensor(tensorType('i64', [values.length]), values) : codes(dtype, [values.length], values as ArrayLike<number>));
 const run = (graph: Graph, inputs: Record<string, Tensor>): readonly number[] => {
   expect(verify(graph)).toEqual([]);
   return Array.from([...evaluateGraph(graph, inputs).values()][0].data as Int32Array);
@@ -63,7 +64,8 @@ describe('table', () => {
 
 describe('softmax', () => {
   it.each([
-    ['i8', 8, 197, 1 / 65536, 65535, 'u16', 0.51], ['i16', 16, 197, 1 / 65536, 65535, 'u16', 0.51], ['i8', 8, 10, 1 / 255, 255, 'u8', 0.501], ['i16', 16, 1000, 1 / 32767, 32767, 'i16', 0.51],
+    ['i8', 8, 197, 1 / 65536, 65535, 'u16', 0.51], ['i16', 16, 197, 1 / 65536, 65535, 'u16', 0.51],
+    ['i8', 8, 10, 1 / 255, 255, 'u8', 0.501], ['i16', 16, 1000, 1 / 32767, 32767, 'i16', 0.51],
   ] as const)('of %s, %i bits, %i entries, to steps of %f', (dtype, bits, length, scaleOut, high, to, limit) => {
     const scaleIn = bits === 8 ? 0.05 : 0.05 / 256;
     const rows = 8;
@@ -111,7 +113,8 @@ describe('attention_int', () => {
     })!;
     const b = new Builder();
     const input = (name: string, rows: number): Value => b.input(name, tensorType('i8', [1, rows, heads * depth]));
-    const mask = masked ? b.constant('mask', codes('bool', [queries, keys], Array.from({ length: queries * keys }, (_, i) => Number(i % keys <= Math.floor(i / keys) * 9)))) : null;
+    const staircase = Array.from({ length: queries * keys }, (_, i) => Number(i % keys <= Math.floor(i / keys) * 9));
+    const mask = masked ? b.constant('mask', codes('bool', [queries, keys], staircase)) : null;
     const exp = constant(b, 'exp', 'i16', chosen.exp);
     const value = b.emit(attentionInt, { q: input('q', queries), k: input('k', keys), v: input('v', keys), mask, exp }, { heads, ...chosen.attrs });
     return b.finish('kernel', 'attention', [{ name: 'y', value }]);
@@ -142,7 +145,9 @@ describe('attention_int', () => {
 });
 
 describe('layer_norm_int', () => {
-  it.each([[192, 30, 'i8', 0.502], [768, 3, 'i8', 0.502], [64, 30, 'i16', 0.51]] as const)('of %i channels with deviation %i to %s', (channels, deviation, to, limit) => {
+  it.each([
+    [192, 30, 'i8', 0.502], [768, 3, 'i8', 0.502], [64, 30, 'i16', 0.51],
+  ] as const)('of %i channels with deviation %i to %s', (channels, deviation, to, limit) => {
     const rows = 50;
     const source = createRandom(5);
     const gamma = Array.from({ length: channels }, () => 1 + source.normal() / 3 - 2 * Number(source.uniform() < 0.1));
@@ -166,7 +171,9 @@ describe('layer_norm_int', () => {
   });
 
   it('gives the offsets for a row without deviation', () => {
-    const chosen = chooseLayerNorm({ gamma: [1, 1], beta: [0.3, -0.3], epsilon: 1e-5, scaleIn: 0.1, channels: 2, spanIn: 255, scaleOut: 0.1, zeroOut: 1, low: -128, high: 127 })!;
+    const chosen = chooseLayerNorm({
+      gamma: [1, 1], beta: [0.3, -0.3], epsilon: 1e-5, scaleIn: 0.1, channels: 2, spanIn: 255, scaleOut: 0.1, zeroOut: 1, low: -128, high: 127,
+    })!;
     const b = new Builder();
     const x = b.input('x', tensorType('i8', [1, 2]));
     const value = b.emit(layerNormInt, { x, mul: constant(b, 'mul', 'i32', chosen.mul), add: constant(b, 'add', 'i64', chosen.add) }, chosen.attrs);

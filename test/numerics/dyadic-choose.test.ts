@@ -24,9 +24,12 @@ describe('chooseDyadic', () => {
       scale: fc.double({ min: 2 ** -24, max: 0.49, noNaN: true }), least: fc.integer({ min: -(2 ** 30), max: 0 }), greatest: fc.integer({ min: 0, max: 2 ** 30 }),
       zero: fc.integer({ min: -(2 ** 20), max: 2 ** 20 }), offset: fc.double({ min: -1000, max: 1000, noNaN: true }),
     });
-    fc.assert(fc.property(fc.array(channel, { minLength: 1, maxLength: 4 }), fc.constantFrom(bytes, words, { zero: -128, low: -128, high: 127 }), fc.double({ min: 0, max: 1, noNaN: true }), (channels, target, where) => {
+    const targets = fc.constantFrom(bytes, words, { zero: -128, low: -128, high: 127 });
+    fc.assert(fc.property(fc.array(channel, { minLength: 1, maxLength: 4 }), targets, fc.double({ min: 0, max: 1, noNaN: true }), (channels, target, where) => {
       const column = <K extends keyof (typeof channels)[number]>(key: K): number[] => channels.map((one) => one[key]);
-      const found = chooseDyadic({ scales: column('scale'), least: column('least'), greatest: column('greatest'), zeros: column('zero'), offsets: column('offset'), ...target })!;
+      const found = chooseDyadic({
+        scales: column('scale'), least: column('least'), greatest: column('greatest'), zeros: column('zero'), offsets: column('offset'), ...target,
+      })!;
       expect(found.shift).toBeGreaterThanOrEqual(32);
       channels.forEach(({ scale, least, greatest, zero, offset }, c) => {
         const worst = BigInt(Math.max(-least, greatest)) * BigInt(found.mul[c]);

@@ -63,7 +63,9 @@ describe('published vectors', () => {
     expect(y * 2 ** -47).toBeCloseTo(8.1000496e-6, 13);
   });
 
-  it.each([[2, 1518491482, 1518500250, 1], [100, 1717970892, 1717986918, 4], [123456789, 1583294246, 1583296752, 14]])('the reciprocal root of %i', (d, once, twice, k) => {
+  it.each([
+    [2, 1518491482, 1518500250, 1], [100, 1717970892, 1717986918, 4], [123456789, 1583294246, 1583296752, 14],
+  ])('the reciprocal root of %i', (d, once, twice, k) => {
     expect(rsqrt(BigInt(d), 1)).toEqual({ y: once, k });
     expect(rsqrt(BigInt(d), 2)).toEqual({ y: twice, k });
   });
