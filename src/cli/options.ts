@@ -1,5 +1,6 @@
 /** Values of flags: text → data, with the flag named in what is wrong. */
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { fileSource } from '../calibration/bytes.ts';
@@ -113,11 +114,21 @@ export const pipelineOption = (text: string): { readonly pipeline: Pipeline; rea
   return { pipeline: parsePipeline(JSON.stringify(settings.passes ?? null)), settings };
 };
 
+/** A package as code in `folder` would find it; the bare name where only the package's own conditions lead to a file. */
+const packageFrom = (folder: string, name: string): string => {
+  try {
+    return pathToFileURL(createRequire(join(folder, 'index.js')).resolve(name)).href;
+  } catch {
+    return name;
+  }
+};
+
 export const loadPlugins = async (paths: readonly string[]): Promise<readonly Plugin[]> => Promise.all(paths.map(async (path) => {
   const fail = (why: string): never => { throw new CompileError(errors.badPlugin(path, why), 'usage'); };
   const file = resolve(path);
-  const specifier = /^[.]|[/\\]/.test(path) || existsSync(file) ? pathToFileURL(file).href : path;
-  if (specifier.startsWith('file:') && !existsSync(file)) return fail('no such file');
+  const isFile = existsSync(file) || /^\.|^[/\\]|\.[cm]?[jt]s$/.test(path);
+  if (isFile && !existsSync(file)) return fail('no such file');
+  const specifier = isFile ? pathToFileURL(file).href : packageFrom(process.cwd(), path);
   let module: { readonly default?: Partial<Plugin> };
   try {
     module = await import(specifier) as typeof module;
