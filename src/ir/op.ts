@@ -3,7 +3,8 @@
  * table over ops (lowering, schedules, emission) is a mapped type over the declarations, so a missing arm does not compile.
  */
 import type { Tensor, TensorType } from './type.ts';
-import type { Value } from './graph.ts';
+import type { Builder } from './build.ts';
+import type { Node, Value } from './graph.ts';
 
 /** Required, possibly absent (null), or any number of operands. */
 export type Arity = 'one' | 'optional' | 'many';
@@ -60,8 +61,10 @@ export interface OpDef<N extends string = string, O extends Operands = Operands,
    * write integer codes, and define the result for every backend bit by bit.
    */
   evaluate(inputs: Slots<O, Tensor>, attrs: A, type: TensorType): Tensor;
+  /** For ops of plugins: the same value in core ops. `expand-plugin-ops` calls it at the float stage. */
+  readonly lower?: (node: Node, b: Builder) => Value;
 }
-// eslint-style escape: the one place where an op is seen without its type parameters
+/** An op seen without its type parameters. */
 export type AnyOpDef = OpDef<string, any, any>;
 
 export const defineOp = <const N extends string, const O extends Operands, A extends object>(def: OpDef<N, O, A>): OpDef<N, O, A> => Object.freeze(def);

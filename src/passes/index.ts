@@ -2,6 +2,7 @@
 import { canonicalizePasses } from './canonicalize.ts';
 import { composeTables } from './compose-tables.ts';
 import { correctBias } from './correct-bias.ts';
+import { expandPluginOps } from './expand-plugin-ops.ts';
 import { lowerToKernels } from './lower-to-kernels.ts';
 import { normalizeInput } from './normalize-input.ts';
 import type { AnyPass } from './pass.ts';
@@ -10,11 +11,11 @@ import { quantizeActivations } from './quantize-activations.ts';
 import { quantizeWeights } from './quantize-weights.ts';
 
 export const builtInPasses: readonly AnyPass[] = [
-  normalizeInput, ...canonicalizePasses, pruneDeadInputs, quantizeActivations, quantizeWeights, correctBias, lowerToKernels, composeTables,
+  normalizeInput, ...canonicalizePasses, expandPluginOps, pruneDeadInputs, quantizeActivations, quantizeWeights, correctBias, lowerToKernels, composeTables,
 ];
 
 export * from './canonicalize.ts';
-export { composeTables, correctBias, lowerToKernels, normalizeInput, pruneDeadInputs, quantizeActivations, quantizeWeights };
+export { composeTables, correctBias, expandPluginOps, lowerToKernels, normalizeInput, pruneDeadInputs, quantizeActivations, quantizeWeights };
 export { bareContext, completeOptions, definePass, runPass, type AnyPass, type Note, type Pass, type PassContext } from './pass.ts';
 export { parsePipeline, printPipeline, resolvePipeline, runPipeline, toPipeline, type PassRecord, type Pipeline, type PipelineObserver, type ResolvedStep, type Step } from './pipeline.ts';
 export { parseBits, placePasses, presetPipeline, withoutPasses, type PresetRequest } from './presets.ts';

@@ -16,6 +16,7 @@ export const presetPipeline = ({ bits, normalization }: PresetRequest): Pipeline
   return [
     ...(normalization === null ? [] : [step('normalize-input', { mean: normalization.mean, std: normalization.std })]),
     ...canonicalizePasses.map(({ name }) => step(name)),
+    step('expand-plugin-ops'),
     step('prune-dead-inputs'),
     step('quantize-activations', { bits: activations, range: activations < 8 ? 'mse' : 'min-max' }),
     step('quantize-weights', { bits: weights }),

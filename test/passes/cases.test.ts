@@ -60,8 +60,8 @@ describe('pass cases', () => {
     await expect(`${before}${MARK}${printGraph(after)}`).toMatchFileSnapshot(path);
   });
 
-  it('every built-in pass has a case', () => {
+  it('every built-in pass has a case; expand-plugin-ops, which needs an op from outside, has plugin-op.test.ts', () => {
     const folders = new Set(files.map((file) => file.split('/')[0]));
-    expect([...passes.keys()].filter((name) => !folders.has(name))).toEqual([]);
+    expect([...passes.keys()].filter((name) => !folders.has(name))).toEqual(['expand-plugin-ops']);
   });
 });
