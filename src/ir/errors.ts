@@ -65,6 +65,8 @@ export const errors = {
   damagedWeights: (digest: string) =>
     error('LB0205', `the constant ${quoteName(digest)} does not have the content that its digest names`, null, 'the weights file is damaged or belongs to another graph; write both again'),
   badInput: (input: string, why: string) => error('LB0206', `input ${quoteName(input)}: ${why}`),
+  notANumber: (index: number) =>
+    error('LB0207', `element ${index} is not a number`, null, 'look for infinite or undefined numbers in the inputs and constants of the model'),
   /** A broken invariant of a graph; codes LB0210 to LB0229, listed in `verify.ts`. */
   invalidGraph: (code: Code, why: string, value: string, site: Site) =>
     error(code, why, [`%${value}`, placeOf(site)].filter((part) => part !== null).join(', ')),

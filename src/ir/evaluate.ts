@@ -87,7 +87,7 @@ export const quantizeTensor = (tensor: Tensor, type: TensorType): Tensor => {
     const [scale, zero] = [scaleAt(quant, run % count), zeroAt(quant, run % count)];
     for (let i = from; i < from + inner; i++) {
       const real = tensor.data[i] as number;
-      if (Number.isNaN(real)) throw new RangeError(`element ${i} is not a number`);
+      if (Number.isNaN(real)) throw new CompileError(errors.notANumber(i));
       data[i] = quantizeReal(real, scale, zero, quant.low, quant.high);
     }
   }

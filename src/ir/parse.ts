@@ -5,6 +5,7 @@
 import { closest } from './closest.ts';
 import { addDims, scaleDim, sizeOf, symbol, isStaticShape, type Dim } from './dim.ts';
 import { allocate, isDType, isInteger, rangeOf, type IntegerDType, type TypedArray } from './dtype.ts';
+import { MAX_CONSTANT_SIZE } from './fold.ts';
 import type { Constant, Graph, Input, Node, Output, Stage, Value } from './graph.ts';
 import { iota, random, splat } from './literal.ts';
 import { noSite, type AnyOpDef, type Site } from './op.ts';
@@ -17,13 +18,13 @@ import { WeightStore } from './weights.ts';
 export interface ParseOptions {
   /** the side file with the data of large constants */
   readonly weights?: WeightStore | Uint8Array;
-  /** declarations by name; by default those of the graph's stage */
+  /** declarations of plugins by name, beside those of the graph's stage */
   readonly ops?: ReadonlyMap<string, AnyOpDef>;
 }
 
 /** Throws a CompileError that shows the line and a caret where the text is not well formed. */
 export const parseGraph = (text: string, { weights, ops }: ParseOptions = {}): Graph =>
-  new Parser(text, weights instanceof Uint8Array ? new WeightStore(weights) : weights ?? null, ops ?? null).graph();
+  new Parser(text, weights instanceof Uint8Array ? new WeightStore(weights) : weights ?? null, ops ?? new Map()).graph();
 
 interface FilePlace {
   readonly place: Token;
@@ -37,13 +38,14 @@ class Parser {
   private readonly weights: WeightStore | null;
   private readonly tokens: readonly Token[];
   private readonly values = new Map<string, Value>();
-  private ops: ReadonlyMap<string, AnyOpDef> | null;
+  private readonly plugins: ReadonlyMap<string, AnyOpDef>;
+  private stage: Stage = 'float';
   private at = 0;
 
-  constructor(text: string, weights: WeightStore | null, ops: ReadonlyMap<string, AnyOpDef> | null) {
+  constructor(text: string, weights: WeightStore | null, plugins: ReadonlyMap<string, AnyOpDef>) {
     this.text = text;
     this.weights = weights;
-    this.ops = ops;
+    this.plugins = plugins;
     this.tokens = tokenize(text);
   }
 
@@ -52,7 +54,7 @@ class Parser {
     this.mark('@');
     const name = this.take('word', 'string').text;
     this.mark(':');
-    const stage = this.stage();
+    this.stage = this.stageName();
     const inputs = this.list('(', ')', () => this.input());
     this.mark('->');
     const outputPlaces: { readonly name: string; readonly value: Token }[] = [];
@@ -65,15 +67,12 @@ class Parser {
     }
     if (this.peek().kind !== 'end') this.fail('a text holds one graph; nothing may follow it');
     const outputs = outputPlaces.map<Output>((place) => ({ name: place.name, value: this.known(place.value) }));
-    return Object.freeze({ stage, name, inputs: Object.freeze(inputs), nodes: Object.freeze(nodes), outputs: Object.freeze(outputs) });
+    return Object.freeze({ stage: this.stage, name, inputs: Object.freeze(inputs), nodes: Object.freeze(nodes), outputs: Object.freeze(outputs) });
   }
 
-  private stage(): Stage {
+  private stageName(): Stage {
     const token = this.take('word');
-    if (!(token.text in opsOfStage)) this.fail('a stage is float, quant or kernel', token);
-    const stage = token.text as Stage;
-    this.ops ??= opsOfStage[stage];
-    return stage;
+    return token.text in opsOfStage ? token.text as Stage : this.fail('a stage is float, quant or kernel', token);
   }
 
   private input(): Value {
@@ -102,8 +101,9 @@ class Parser {
       this.constant(name);
       return null;
     }
-    const decl = this.ops!.get(op.text);
-    if (decl === undefined) return this.fail(`there is no op "${op.text}" at this stage`, op, suggestion(op.text, [...this.ops!.keys()]));
+    const own = opsOfStage[this.stage];
+    const decl = own.get(op.text) ?? this.plugins.get(op.text);
+    if (decl === undefined) return this.fail(`there is no op "${op.text}" at this stage`, op, suggestion(op.text, [...own.keys(), ...this.plugins.keys()]));
     const inputs = this.operands(decl, op);
     const attrs = this.attrs(decl, op);
     this.mark(':');
@@ -177,7 +177,12 @@ class Parser {
     return token.kind === 'string' && !isSymbol ? this.take('string').text : this.dim();
   }
 
-  /** `3`, `N`, `2*N+1`, `"batch size"*2`. */
+  private size(): Dim {
+    const place = this.peek();
+    const dim = this.dim();
+    return typeof dim !== 'number' || (Number.isSafeInteger(dim) && dim >= 0) ? dim : this.fail(`${dim} is no size`, place);
+  }
+  /** `3`, `N`, `2*N+1`, `"batch size"+2`. */
   private dim(): Dim {
     let sum = this.term();
     for (;;) {
@@ -206,7 +211,7 @@ class Parser {
     if (!isDType(dtype)) return this.fail(`"${dtype}" is no element type`, token);
     if (this.peek().text === '<' && !isInteger(dtype)) this.fail('only integers have a quantisation');
     const quant = this.next('<') ? this.quant(dtype as IntegerDType) : null;
-    return tensorType(dtype, this.list('[', ']', () => this.dim()), quant);
+    return tensorType(dtype, this.list('[', ']', () => this.size()), quant);
   }
 
   /** After `<`: `scale`, `scale, zero`, `scale, zero, low..high`, each with `axis n:` before and lists in it. */
@@ -284,7 +289,9 @@ class Parser {
     return this.type();
   }
   private count(type: TensorType, place: Token): number {
-    return isStaticShape(type.shape) ? sizeOf(type.shape) : this.fail('the shape of a constant has no symbols', place);
+    if (!isStaticShape(type.shape)) return this.fail('the shape of a constant has no symbols', place);
+    const count = sizeOf(type.shape);
+    return count <= MAX_CONSTANT_SIZE ? count : this.fail(`a constant of ${count} elements is too large`, place);
   }
   private defineConstant(name: Token, type: TensorType, data: TypedArray): void {
     this.define(name, (own) => ({ name: own, type, def: Object.freeze<Constant>({ op: 'const', tensor: { type, data } }) }));

@@ -6,12 +6,13 @@ import { addDims, scaleDim, symbol, type Dim } from '../../src/ir/dim.ts';
 import { isDType, rangeOf, type DType, type IntegerDType } from '../../src/ir/dtype.ts';
 import { constantOf, constantsOf, type Graph, type Node, type Stage, type Value } from '../../src/ir/graph.ts';
 import { random } from '../../src/ir/literal.ts';
-import { noSite, type AnyOpDef } from '../../src/ir/op.ts';
+import { defineOp, noSite, type AnyOpDef } from '../../src/ir/op.ts';
 import { opsOfStage } from '../../src/ir/ops/stages.ts';
 import { parseGraph } from '../../src/ir/parse.ts';
 import { printGraph } from '../../src/ir/print.ts';
 import type { UniformQuant } from '../../src/ir/quant.ts';
 import { tensorType, type TensorType } from '../../src/ir/type.ts';
+import { verify } from '../../src/ir/verify.ts';
 import { WeightStore } from '../../src/ir/weights.ts';
 import { casesIn, readCase, withoutComments } from './cases.ts';
 
@@ -67,6 +68,18 @@ describe('every op', () => {
       [slot, arity === 'many' ? [operand(slot), operand(slot)] : arity === 'one' || optional ? operand(slot) : null]));
     const nodes = [nodeOf(decl, slots(true), attrs, 'full', tensorType('i8', [2, 3])), nodeOf(decl, slots(false), attrs, 'least', tensorType('i8', [2, 3]))];
     expectRoundTrip(graphOf(stage, inputs, nodes, nodes.map(({ output }) => output)));
+  });
+});
+
+describe('plugin ops', () => {
+  const decl = defineOp({ name: 'acme.swish', summary: 'x·σ(x)', operands: { x: 'one' }, attrs: {}, infer: ({ x }) => x, evaluate: ({ x }) => x });
+  const text = 'graph @g : float (%x: f32[2]) -> (%y) {\n  %y = acme.swish(%x) : f32[2]\n}\n';
+
+  it('are read where their declarations are given', () => {
+    const graph = parseGraph(text, { ops: new Map([[decl.name, decl as AnyOpDef]]) });
+    expect(verify(graph)).toEqual([]);
+    expect(printGraph(graph)).toBe(text);
+    expect(() => parseGraph(text)).toThrow('there is no op "acme.swish" at this stage');
   });
 });
 
