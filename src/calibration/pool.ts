@@ -52,24 +52,26 @@ export const mapSamples = async <A, R>(
     take(result, block * BLOCK);
     options.progress?.(rangeOf(block)[1], count);
   };
-  const runHere = async (from: number, to: number): Promise<void> => {
-    const executor = createExecutor(graph);
+  const runHere = async (executor: FloatExecutor, from: number, to: number): Promise<void> => {
     for (let block = from; block < to; block++) {
       done(block, runBlock(job, argument, executor, samples, rangeOf(block)));
       // lets a terminal draw and an interrupt arrive
       await new Promise((resolve) => { setImmediate(resolve); });
     }
   };
+  const runSpread = (threads: number, from: number): Promise<void> => {
+    const assignment: Assignment = { graph: toPlain(graph), samples: samples.source, module: job.module, name: job.name, argument };
+    return runInThreads(assignment, threads, from, blocks, rangeOf, (block, result) => done(block, result as R));
+  };
   const possible = import.meta.url.endsWith('.js') && job.module.endsWith('.js') && canSend(graph);
   const threads = possible ? Math.min(options.threads ?? Math.min(MOST_THREADS, availableParallelism()), blocks) : 1;
-  if (threads <= 1) return runHere(0, blocks);
+  if (threads > 1 && options.threads !== undefined) return runSpread(threads, 0);
+  const executor = createExecutor(graph);
+  if (threads <= 1) return runHere(executor, 0, blocks);
   // the first block shows whether the rest is worth starting threads for
-  const tried = options.threads === undefined ? 1 : 0;
   const start = performance.now();
-  await runHere(0, tried);
-  if (tried === 1 && (performance.now() - start) * (blocks - 1) < WORTH_THREADS) return runHere(1, blocks);
-  const assignment: Assignment = { graph: toPlain(graph), samples: samples.source, module: job.module, name: job.name, argument };
-  return runInThreads(assignment, threads, tried, blocks, rangeOf, (block, result) => done(block, result as R));
+  await runHere(executor, 0, 1);
+  return (performance.now() - start) * (blocks - 1) < WORTH_THREADS ? runHere(executor, 1, blocks) : runSpread(threads, 1);
 };
 
 export const runBlock = <A, R>(job: Job<A, R>, argument: A, executor: FloatExecutor, samples: Samples, [from, to]: readonly [number, number]): R => {

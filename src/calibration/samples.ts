@@ -194,18 +194,19 @@ const columnOf = (name: string, input: SampleInput, files: readonly NpyFile[]): 
   };
   return {
     name, input, read, count: ends.at(-1)!,
-    rowsPerSample: parts[0].rows === files[0].rows && files[0].rowSize * files[0].rows === sizeOf(input.type.shape) ? 1 : parts[0].rows,
+    rowsPerSample: parts[0].batch,
     integer: files.every(({ dtype }) => dtype[0] !== 'f'),
   };
 };
 
-/** How many rows make a sample, and how many samples the file holds. */
-const rowsOfSample = (file: NpyFile, { name, type }: SampleInput): { readonly rows: number; readonly count: number } => {
+/** How many rows make a sample, how many of them are samples of their own in the model's batch, and how many samples the file holds. */
+const rowsOfSample = (file: NpyFile, { name, type }: SampleInput): { readonly rows: number; readonly batch: number; readonly count: number } => {
   const size = sizeOf(type.shape);
   const batch = (type.shape[0] as number | undefined) ?? 1;
-  if (file.rowSize === size) return { rows: 1, count: file.rows };
-  if (file.rowSize * file.rows === size) return { rows: file.rows, count: 1 };
-  if (file.rowSize * batch === size && file.rows >= batch) return { rows: batch, count: Math.floor(file.rows / batch) };
+  if (file.rows === 0) throw new CompileError(errors.noSamples(file.name));
+  if (file.rowSize === size) return { rows: 1, batch: 1, count: file.rows };
+  if (file.rowSize * batch === size && file.rows >= batch) return { rows: batch, batch, count: Math.floor(file.rows / batch) };
+  if (file.rowSize * file.rows === size) return { rows: file.rows, batch: 1, count: 1 };
   throw new CompileError(errors.sampleShape(file.name, file.shape, name, printShape(type.shape)));
 };
 

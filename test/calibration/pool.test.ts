@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { fromPlain, toPlain } from '../../src/calibration/plain-graph.ts';
+import { canSend, fromPlain, toPlain } from '../../src/calibration/plain-graph.ts';
 import { createExecutor } from '../../src/calibration/executor.ts';
 import { Builder } from '../../src/ir/build.ts';
 import { concat, linear, relu } from '../../src/ir/ops/index.ts';
@@ -50,7 +50,7 @@ describe('threads', () => {
       const text = (statistics) => JSON.stringify([...statistics].map(([name, { channels, histogram, ...rest }]) =>
         [name, rest, [...channels.sum], [...channels.squares], histogram.first, histogram.exponent, [...histogram.counts]]));
       const all = [];
-      for (const threads of [1, 2, 3, 7]) all.push(text(await collectStatistics(graph, samples, { histogram: true, threads })));
+      for (const threads of [1, 2, 3, 7, undefined]) all.push(text(await collectStatistics(graph, samples, { histogram: true, ...(threads && { threads }) })));
       const order = [];
       const { statisticsJob } = await import('./calibration/statistics.js');
       await mapSamples(graph, samples, statisticsJob, { values: [], histogram: false }, (_, first) => order.push(first), { threads: 3 });
@@ -85,4 +85,7 @@ it('a graph survives the way to another thread', () => {
   const copy = fromPlain(structuredClone(toPlain(graph))) as typeof graph;
   expect(createExecutor(copy).run(sample)).toEqual(createExecutor(graph).run(sample));
   expect(toPlain(copy)).toEqual(toPlain(graph));
+  expect(canSend(graph)).toBe(true);
+  // an op of a plugin, though it may bear the name of one of ours, is known here only
+  expect(canSend({ ...graph, nodes: graph.nodes.map((node) => ({ ...node, decl: { ...node.decl } })) })).toBe(false);
 });

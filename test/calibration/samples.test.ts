@@ -35,12 +35,13 @@ describe('shapes', () => {
     expect([samples.count, samples.rowsPerSample]).toEqual([2, 3]);
     expect(samples.get(1)['x'].data).toEqual(count(12, 12));
   });
+  it('one whole batch', () => expect(openSamples(npy('batch.npy', [3, 4], count(12)), [input(f32(3, 2, 2))])).toMatchObject({ count: 1, rowsPerSample: 3 }));
   it('a single sample without its axis', () => expect(openSamples(npy('d.npy', [3, 5, 5], count(75)), [input(f32(1, 3, 5, 5))]).count).toBe(1));
   it('an open batch is one', () => expect(openSamples(npy('e.npy', [2, 4], count(8)), [input(f32(symbol('N'), 4))]).get(0)['x'].type).toEqual(f32(1, 4)));
   it('other open sizes are an error', () => expect(() => openSamples(npy('e.npy', [2, 4], count(8)), [input(f32(1, symbol('T')))])).toThrow(/LB0511/));
   it('what does not fit', () => expect(() => openSamples(npy('f.npy', [2, 5], count(10)), [input(f32(1, 4))])).toThrow(/LB0504.*\[5\].*\[1, 4\]/s));
   it('only the first samples', () => expect(openSamples(npy('g.npy', [9, 4], count(36)), [input(f32(1, 4))], { count: 2 }).count).toBe(2));
-  it('no samples', () => expect(() => openSamples(npy('h.npy', [0, 4], new Float32Array(0)), [input(f32(1, 4))])).toThrow(/LB05(04|10)/));
+  it('no samples', () => expect(() => openSamples(npy('h.npy', [0, 4], new Float32Array(0)), [input(f32(1, 4))])).toThrow(/LB0510/));
 });
 
 describe('numbers', () => {
