@@ -78,7 +78,8 @@ const split: Handler = (n) => {
   const shape = n.shape(0);
   const axis = n.axis(n.int('axis', 0), shape.length);
   const size = shape[axis];
-  const parts = n.version < 18 ? n.outputCount : n.int('num_outputs', n.outputCount);
+  const parts = n.outputCount;
+  if (n.version >= 18 && n.int('num_outputs', parts) !== parts) n.fail(`"num_outputs" is not the ${parts} outputs of the node`);
   const even = (): readonly number[] => {
     if (!isStatic(size)) return n.refuse(`the axis of size ${printDim(size)}; bind it with --dim`);
     const chunk = Math.ceil(size / parts);
@@ -173,7 +174,7 @@ const mirror = (n: OnnxNode, x: Term, axis: number, before: number, after: numbe
   if (!isStatic(size)) return n.refuse(`the axis of size ${printDim(size)}; bind it with --dim`);
   if (mode === 'reflect' && Math.max(before, after) >= size) n.fail(`axis ${axis} is too short to be reflected`);
   const piece = (start: number, end: number, step: number): Term => n.move(slice, { x }, { axis, start, end, step }, `axis${axis}.border`);
-  const repeat = (count: number, at: number): readonly Term[] => Array.from({ length: count }, () => piece(at, at + 1, 1));
+  const repeat = (count: number, at: number): readonly Term[] => (count === 0 ? [] : copies(n, piece(at, at + 1, 1), count));
   const left = mode === 'edge' ? repeat(before, 0) : before === 0 ? [] : [piece(before, 0, -1)];
   const right = mode === 'edge' ? repeat(after, size - 1) : after === 0 ? [] : [piece(size - 2, size - 2 - after, -1)];
   return n.move(concat, { xs: [...left, x, ...right] }, { axis }, `axis${axis}.padded`);
@@ -190,10 +191,15 @@ const widen: Handler = (n) => {
   return shape.length === from.length && shape.every((dim, i) => equalDims(dim, from[i])) ? x : n.move(expand, { x }, { shape });
 };
 
+/** Most copies that one axis is repeated in, each an operand of a concatenation. */
+const MAX_COPIES = 4096;
+const copies = (n: OnnxNode, x: Term, count: number): readonly Term[] =>
+  count <= MAX_COPIES ? new Array<Term>(count).fill(x) : n.refuse(`${count} copies along one axis`);
+
 const tile: Handler = (n) => {
   const repeats = n.numbers(1);
   if (repeats.length !== n.rank(0) || repeats.some((count) => count < 1)) return n.refuse(`repeats [${repeats.join(', ')}]`);
-  return repeats.reduce<Term>((x, count, axis) => (count === 1 ? x : n.move(concat, { xs: new Array<Term>(count).fill(x) }, { axis }, `axis${axis}`)), n.term(0));
+  return repeats.reduce<Term>((x, count, axis) => (count === 1 ? x : n.move(concat, { xs: copies(n, x, count) }, { axis }, `axis${axis}`)), n.term(0));
 };
 
 /** [N, C·b², H, W] -> [N, C, H·b, W·b]: the new axes move beside height and width (Shi et al., 2016). */
@@ -241,7 +247,7 @@ const resize: Handler = (n) => {
     if (factor === 1) return x;
     const { shape: from } = x.type;
     const single = n.emit(reshape, { x }, { shape: [...from.slice(0, axis + 1), 1, ...from.slice(axis + 1)] }, `axis${axis}.single`);
-    const repeated = n.emit(concat, { xs: new Array<Value>(factor).fill(single) }, { axis: axis + 1 }, `axis${axis}.repeated`);
+    const repeated = n.emit(concat, { xs: copies(n, single, factor) as readonly Value[] }, { axis: axis + 1 }, `axis${axis}.repeated`);
     return n.emit(reshape, { x: repeated }, { shape: from.map((dim, i) => (i === axis ? times(n, dim, factor) : dim)) }, `axis${axis}`);
   }, n.value(0));
 };

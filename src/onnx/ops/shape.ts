@@ -9,8 +9,10 @@ import { isKnown, known, type Term } from '../known.ts';
 import type { Handler, Handlers, OnnxNode } from '../node.ts';
 import { isRealType } from '../tensor.ts';
 
-const limitSize = (n: OnnxNode, size: number): void => {
-  if (size > MAX_CONSTANT_SIZE) throw new CompileError(errors.tooLarge(`"${n.outputName(0)}"`, size, MAX_CONSTANT_SIZE, n.place));
+/** Most integers that are computed while importing; shapes and indices are far smaller. */
+const MAX_KNOWN = 2 ** 22;
+const limitSize = (n: OnnxNode, size: number, limit: number): void => {
+  if (size > limit) throw new CompileError(errors.tooLarge(`"${n.outputName(0)}"`, size, limit, n.place));
 };
 
 const constantNode: Handler = (n) => {
@@ -44,7 +46,7 @@ const filled: Handler = (n) => {
   if (shape.some((dim) => isStatic(dim) && dim < 0)) n.fail(`the shape [${printShape(shape)}] is not possible`);
   if (isStaticShape(shape)) {
     const count = sizeOf(shape);
-    limitSize(n, count);
+    limitSize(n, count, isRealType(elementType) ? MAX_CONSTANT_SIZE : MAX_KNOWN);
     if (isRealType(elementType)) return n.realConstant(shape, new Float32Array(count).fill(value));
     return known(elementType, shape, new Float64Array(count).fill(value));
   }
@@ -57,7 +59,7 @@ const range: Handler = (n) => {
   const [start, limit, step] = [n.scalar(0), n.scalar(1), n.scalar(2)];
   if (step === 0) n.fail('the step is 0');
   const count = Math.max(0, Math.ceil((limit - start) / step));
-  limitSize(n, count);
+  limitSize(n, count, MAX_KNOWN);
   const values = Array.from({ length: count }, (_, i) => start + i * step);
   return reals ? n.realConstant([count], values) : known(n.known(0).elementType, [count], values);
 };
@@ -74,7 +76,7 @@ const triangle: Handler = (n) => {
     return upper ? column >= row + offset : column <= row + offset;
   };
   if (isKnown(x)) return known(x.elementType, x.shape, Array.from(x.data, (dim, i) => (keeps(i) ? dim : 0)));
-  limitSize(n, rows * columns);
+  limitSize(n, rows * columns, MAX_KNOWN);
   const mask = Array.from({ length: rows * columns }, (_, i) => keeps(i));
   // -Infinity·0 is not 0: constants such as attention masks are selected, computed values multiplied.
   if (constantOf(x) !== null) {
