@@ -4,31 +4,34 @@ import { allocate } from '../ir/dtype.ts';
 import { quantizeReal, scaleAt, zeroAt } from '../ir/quant.ts';
 import { tensor, tensorType, type Tensor, type TensorType } from '../ir/type.ts';
 
+/** Calls `visit` with each run of elements [from, to) that share a scale and zero. */
+const eachRun = ({ quant, shape }: TensorType, length: number, visit: (from: number, to: number, scale: number, zero: number) => void): void => {
+  const { axis } = quant!;
+  const run = axis === null ? length : sizeOf(shape.slice(axis + 1));
+  const channels = axis === null ? 1 : (shape[axis] as number);
+  for (let from = 0, n = 0; from < length; from += run, n++) visit(from, from + run, scaleAt(quant!, n % channels), zeroAt(quant!, n % channels));
+};
+
 /** Codes of real numbers by floor(x/scale + 1/2) + zero in float64, saturated; a type without quantisation keeps the tensor as it is. */
 export const quantized = (real: Tensor, type: TensorType): Tensor => {
   const { quant } = type;
   if (quant === null) return real;
   const { data } = real;
   const codes = allocate(type.dtype, data.length);
-  const inner = quant.axis === null ? data.length : sizeOf(type.shape.slice(quant.axis + 1));
-  const channels = quant.axis === null ? 1 : (type.shape[quant.axis] as number);
-  for (let i = 0; i < data.length; i++) {
-    const c = Math.floor(i / inner) % channels;
-    codes[i] = quantizeReal(Number(data[i]), scaleAt(quant, c), zeroAt(quant, c), quant.low, quant.high);
-  }
+  const { low, high } = quant;
+  eachRun(type, data.length, (from, to, scale, zero) => {
+    for (let i = from; i < to; i++) codes[i] = quantizeReal(data[i] as number, scale, zero, low, high);
+  });
   return tensor(type, codes);
 };
 
 /** The real numbers (code − zero)·scale, rounded to float32; a tensor that is not quantised as it is. */
 export const dequantized = (codes: Tensor): Tensor => {
-  const { type: { quant, shape }, data } = codes;
-  if (quant === null) return codes;
+  const { type, data } = codes;
+  if (type.quant === null) return codes;
   const reals = new Float32Array(data.length);
-  const inner = quant.axis === null ? data.length : sizeOf(shape.slice(quant.axis + 1));
-  const channels = quant.axis === null ? 1 : (shape[quant.axis] as number);
-  for (let i = 0; i < data.length; i++) {
-    const c = Math.floor(i / inner) % channels;
-    reals[i] = (Number(data[i]) - zeroAt(quant, c)) * scaleAt(quant, c);
-  }
-  return tensor(tensorType('f32', shape), reals);
+  eachRun(type, data.length, (from, to, scale, zero) => {
+    for (let i = from; i < to; i++) reals[i] = ((data[i] as number) - zero) * scale;
+  });
+  return tensor(tensorType('f32', type.shape), reals);
 };
