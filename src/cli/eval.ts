@@ -1,7 +1,7 @@
 /** `lowbitc eval`: accuracy of the targets beside that of the float model. */
 import { type Command } from 'commander';
 import { evaluateFolder, type Evaluation, type Labels } from '../artefact/evaluation.ts';
-import { loadFolder, loadSource } from '../artefact/load.ts';
+import { loadFolder, loadSource, openFloat } from '../artefact/load.ts';
 import { openRunners } from '../artefact/runners.ts';
 import { fileSource } from '../calibration/bytes.ts';
 import type { Share } from '../calibration/metrics.ts';
@@ -10,7 +10,7 @@ import { CompileError } from '../ir/diagnostic.ts';
 import { errors } from '../ir/errors.ts';
 import { collect, commaList, enforceDenied, newCommand, perform, withCommonOptions, type CommonOptions, type Outcome } from './command.ts';
 import { externalDataOf } from './external-data.ts';
-import { chosenTargets, openFor, samplePaths } from './sample-options.ts';
+import { chosenTargets, executorOption, openFor, samplePaths } from './sample-options.ts';
 import { decibels, grouped, table, type Cell, type Terminal } from './terminal.ts';
 
 interface EvalFlags extends CommonOptions {
@@ -19,6 +19,7 @@ interface EvalFlags extends CommonOptions {
   readonly labels?: string;
   readonly model?: string;
   readonly count?: string;
+  readonly executor: 'own' | 'onnxruntime';
 }
 
 export const evalCommand = (finish: (exitCode: number) => void): Command => withCommonOptions(newCommand('eval', 'measure accuracy against labels and the float model')
@@ -27,6 +28,7 @@ export const evalCommand = (finish: (exitCode: number) => void): Command => with
   .option('--labels <file.npy>', 'classes, one for each sample, or one for each position of each sample')
   .option('-t, --target <names>', 'targets of the folder, or reference; repeatable or a comma list (default: all of the folder)', commaList)
   .option('--model <model.onnx>', 'the source model, if it has moved')
+  .addOption(executorOption())
   .option('--count <n>', 'only the first n samples'))
   .addHelpText('after', `
 The first output is judged; its last axis are the classes. Outputs that are probabilities already are recognised.
@@ -42,11 +44,14 @@ const evalFolder = async (path: string, flags: EvalFlags, terminal: Terminal): P
   if (flags.input === undefined) throw new CompileError(errors.badCommandLine('eval needs --input', `lowbitc eval ${path} --input ${folder.graph.inputs[0]?.name ?? 'x'}=<file.npy>`), 'usage');
   const source = loadSource(folder, flags.model, externalDataOf);
   const paths = samplePaths(flags.input, folder.graph.inputs.map(({ name }) => name));
-  const reals = openFor(paths, source.inputs, folder.manifest.normalization ?? {}, flags.count);
+  const reals = openFor(paths, source.graph.inputs, folder.manifest.normalization ?? {}, flags.count);
   const codes = openFor(paths, folder.graph.inputs, {}, flags.count);
   const labels = flags.labels === undefined ? null : openLabels(flags.labels, reals.rowsPerSample);
+  const float = await openFloat(source, folder, flags.executor);
   const { runners, skipped } = await openRunners(folder, targets, flags.target !== undefined);
-  const evaluation = await evaluateFolder({ folder, source, reals, codes, labels, runners, onProgress: (done, total) => terminal.progress('eval', done, total) });
+  const evaluation = await evaluateFolder({
+    folder, source: source.graph, float, reals, codes, labels, runners, onProgress: (done, total) => terminal.progress('eval', done, total),
+  });
   return { text: textOf(evaluation, terminal), document: documentOf(evaluation), diagnostics: enforceDenied(skipped, flags.deny) };
 };
 

@@ -41,7 +41,7 @@ const printIt = async (path: string, flags: PrintFlags, terminal: Terminal): Pro
 const graphOfFolder = (path: string, stage: Stage): Graph => {
   const folder = loadFolder(path);
   if (stage === 'kernel') return folder.graph;
-  if (stage === 'float') return loadSource(folder, undefined, externalDataOf);
+  if (stage === 'float') return loadSource(folder, undefined, externalDataOf).graph;
   throw new CompileError(errors.badCommandLine('a folder does not hold its quant stage', `lowbitc print <model.onnx> --stage quant --calib <data> --passes @${path}/pipeline.json`), 'usage');
 };
 

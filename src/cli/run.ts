@@ -1,9 +1,9 @@
 /** `lowbitc run`: one target, or the float model, on given data. */
 import { writeFileSync } from 'node:fs';
 import { type Command } from 'commander';
-import { loadFolder, loadSource, takesData } from '../artefact/load.ts';
+import { loadFolder, loadSource, openFloat, takesData } from '../artefact/load.ts';
 import { openRunner } from '../artefact/runners.ts';
-import { createExecutor, dequantized } from '../calibration/executor.ts';
+import { dequantized } from '../calibration/executor.ts';
 import { encodeNpy, type NpyData } from '../calibration/npy.ts';
 import { encodeNpz } from '../calibration/npz.ts';
 import { codesAt, type Sample } from '../calibration/samples.ts';
@@ -13,7 +13,7 @@ import { errors } from '../ir/errors.ts';
 import type { Tensor } from '../ir/type.ts';
 import { collect, newCommand, perform, reasonOf, withCommonOptions, type CommonOptions, type Outcome } from './command.ts';
 import { externalDataOf } from './external-data.ts';
-import { chosenTargets, openFor, samplePaths } from './sample-options.ts';
+import { chosenTargets, executorOption, openFor, samplePaths } from './sample-options.ts';
 import { table, type Terminal } from './terminal.ts';
 
 interface RunFlags extends CommonOptions {
@@ -23,6 +23,7 @@ interface RunFlags extends CommonOptions {
   readonly raw?: boolean;
   readonly model?: string;
   readonly count?: string;
+  readonly executor: 'own' | 'onnxruntime';
 }
 
 /** Samples handed to a target at once. */
@@ -35,6 +36,7 @@ export const runCommand = (finish: (exitCode: number) => void): Command => withC
   .option('--output <file>', '.npz with one array for each output, or .npy for a single output; first axis = samples')
   .option('--raw', 'integer outputs as they are; plain run gives real numbers')
   .option('--model <model.onnx>', 'the source model, if it has moved')
+  .addOption(executorOption())
   .option('--count <n>', 'only the first n samples'))
   .addHelpText('after', `
 Examples:
@@ -63,12 +65,14 @@ const runFolder = async (path: string, flags: RunFlags, terminal: Terminal): Pro
 
   async function runFloat(): Promise<readonly Sample[]> {
     const source = loadSource(folder, flags.model, externalDataOf);
-    const samples = openFor(paths, source.inputs, folder.manifest.normalization ?? {}, flags.count);
-    const executor = createExecutor(source);
-    return Array.from({ length: samples.count }, (_, i) => {
-      terminal.progress('float', i, samples.count);
-      return executor.run(samples.get(i));
-    });
+    const samples = openFor(paths, source.graph.inputs, folder.manifest.normalization ?? {}, flags.count);
+    const float = await openFloat(source, folder, flags.executor);
+    const results: Sample[] = [];
+    for (let i = 0; i < samples.count; i++) {
+      results.push(await float(samples.get(i)));
+      terminal.progress('float', i + 1, samples.count);
+    }
+    return results;
   }
 
   async function runTarget(): Promise<readonly Sample[]> {

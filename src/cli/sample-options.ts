@@ -1,4 +1,5 @@
 /** Samples and targets of `run`, `eval` and `verify`. */
+import { Option } from 'commander';
 import type { Folder } from '../artefact/load.ts';
 import { openSamples, type SampleInput, type SampleOptions, type SamplePaths, type Samples } from '../calibration/samples.ts';
 import { CompileError } from '../ir/diagnostic.ts';
@@ -16,6 +17,9 @@ export const samplePaths = (texts: readonly string[], names: readonly string[]):
   for (const name of files.keys()) if (!names.includes(name!)) throw new CompileError(errors.unknownInput(name!, names), 'usage');
   return Object.fromEntries([...files].map(([name, path]) => [name!, path]));
 };
+
+/** What runs the float model. */
+export const executorOption = (): Option => new Option('--executor <name>', 'what runs the float model; onnxruntime needs the package onnxruntime-node').choices(['own', 'onnxruntime']).default('own');
 
 /** The same data, once as the compiled program takes them and once as the float model does. */
 export const openFor = (paths: SamplePaths, inputs: readonly SampleInput[], options: SampleOptions, count: string | undefined): Samples =>
