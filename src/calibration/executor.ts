@@ -115,17 +115,6 @@ const isolated = (node: Node): Graph<'float'> => {
   return { stage: 'float', name: node.output.name, inputs: [...renewed.values()], nodes: [copy], outputs: [{ name: output.name, value: output }] };
 };
 
-/** The node on real operands given by slot, its result rounded to the codes of its type at the quant stage; in real numbers. */
-export const evaluateNode = (node: Node, inputs: (value: Value) => Tensor): Tensor => {
-  const single = isolated(node);
-  const output: { name: string; type: Value['type']; def: Value['def'] } = { ...single.outputs[0].value, type: node.output.type };
-  const copy: Node = { ...single.nodes[0], output };
-  output.def = copy;
-  const graph: Graph<'quant'> = { ...single, stage: 'quant', nodes: [copy], outputs: [{ name: output.name, value: output }] };
-  const byName = new Map(operandsOf(node).map((value) => [value.name, value]));
-  return createExecutor(graph).run(Object.fromEntries(graph.inputs.map(({ name }) => [name, inputs(byName.get(name)!)])))[output.name];
-};
-
 const isReal = (value: Value): boolean => realType(value.type).dtype === 'f32';
 
 const realConstants = new WeakMap<Tensor, Float32Array>();

@@ -5,12 +5,12 @@
 import { sizeOf, staticShape, stridesOf, type StaticShape } from '../ir/dim.ts';
 import { constantOf, type Node, type Value } from '../ir/graph.ts';
 import { attention, batchNorm, conv, linear, matmul, softmax, type FloatNode } from '../ir/ops/index.ts';
-import { broadcastOffsets } from '../ir/ops/elements.ts';
+import { broadcastOffsets, viewOffsets } from '../ir/ops/elements.ts';
 import type { BinaryOp } from '../ir/ops/binary.ts';
 import type { UnaryOp } from '../ir/ops/unary.ts';
 import type { NodeOf } from '../ir/op.ts';
 import { quantizeReal, scaleAt, zeroAt, scaleOf, zeroOf } from '../ir/quant.ts';
-import { realType, tensorType, type Tensor, type TensorType } from '../ir/type.ts';
+import { realType, type Tensor, type TensorType } from '../ir/type.ts';
 import { PANEL, packedLength, packPanels, SCRATCH_BYTES, type F32Kernels } from '../numerics/f32-kernels.ts';
 import type { RealFunction } from '../numerics/real-math-simd.ts';
 import { exp } from '../numerics/real-math.ts';
@@ -304,18 +304,70 @@ const rowLength = (shape: StaticShape, operands: readonly StaticShape[]): number
 
 // ---- moving elements
 
-/** Ops whose result is a fixed choice of elements: the choice is found by running the op on their numbers. */
-const planChoice: Planner<Node> = (node, _, placeOf) => {
+/** A view of elements at start + Σ index·strides. */
+interface Strided {
+  readonly shape: readonly number[];
+  readonly strides: readonly number[];
+  readonly start: number;
+}
+
+/** The view with axes of one element left out and axes joined that one stride can walk. */
+const joined = ({ shape, strides, start }: Strided): Strided => {
+  const [sizes, steps]: [number[], number[]] = [[], []];
+  shape.forEach((size, axis) => {
+    if (size === 1) return;
+    const last = sizes.length - 1;
+    if (last >= 0 && steps[last] === strides[axis] * size) {
+      sizes[last] *= size;
+      steps[last] = strides[axis];
+    } else {
+      sizes.push(size);
+      steps.push(strides[axis]);
+    }
+  });
+  return sizes.length === 0 ? { shape: [1], strides: [0], start } : { shape: sizes, strides: steps, start };
+};
+
+/** From this many neighbours on, one copy of a block is quicker than a loop. */
+const BLOCK_COPY = 16;
+
+/** Ops whose result is a strided view of their operand, copied out row by row. */
+const planView = (viewOf: (node: Node, shape: StaticShape) => Strided): Planner<Node> => (node, _, placeOf) => {
   const x = node.inputs['x'] as Value;
   if (realType(node.output.type).dtype !== 'f32') return null;
-  const numbers = Int32Array.from({ length: sizeOf(x.type.shape) }, (_value, i) => i);
-  const chosen = node.decl.evaluate({ x: { type: tensorType('i32', x.type.shape), data: numbers } }, node.attrs as never, tensorType('i32', node.output.type.shape)).data as Int32Array;
-  const [from, to] = [placeOf(x), placeOf(node.output)];
-  return (heap) => {
-    const [source, target] = [realsAt(heap, from, x), realsAt(heap, to, node.output)];
-    return () => { for (let i = 0; i < chosen.length; i++) target[i] = source[chosen[i]]; };
+  const { shape, strides, start } = joined(viewOf(node, staticShape(x.type.shape)));
+  const [from, to, size] = [placeOf(x), placeOf(node.output), sizeOf(node.output.type.shape)];
+  const [length, stride] = [shape[shape.length - 1], strides[strides.length - 1]];
+  // where each row of the result begins in the operand
+  const rows = viewOffsets(shape.slice(0, -1), strides.slice(0, -1), start);
+  return ({ f32 }) => () => {
+    const [source, target] = [from.offset / 4, to.offset / 4];
+    if (size === 0) return;
+    if (stride === 1 && length >= BLOCK_COPY) {
+      for (let row = 0, out = target; row < rows.length; row++, out += length) f32.copyWithin(out, source + rows[row], source + rows[row] + length);
+      return;
+    }
+    for (let row = 0, out = target; row < rows.length; row++) {
+      for (let i = 0, at = source + rows[row]; i < length; i++, at += stride) f32[out++] = f32[at];
+    }
   };
 };
+
+const transposed = planView(({ attrs, output }, source) => {
+  const strides = stridesOf(source);
+  return { shape: staticShape(output.type.shape), strides: (attrs['perm'] as readonly number[]).map((axis) => strides[axis]), start: 0 };
+});
+const sliced = planView(({ attrs, output }, source) => {
+  const strides = stridesOf(source);
+  const [axis, first, step] = [attrs['axis'] as number, attrs['start'] as number, attrs['step'] as number];
+  const along = axis < 0 ? axis + source.length : axis;
+  return { shape: staticShape(output.type.shape), strides: strides.map((s, i) => (i === along ? s * step : s)), start: first * strides[along] };
+});
+const expanded = planView(({ output }, source) => {
+  const [shape, strides] = [staticShape(output.type.shape), stridesOf(source)];
+  const lead = shape.length - source.length;
+  return { shape, strides: shape.map((_, axis) => (axis < lead || source[axis - lead] === 1 ? 0 : strides[axis - lead])), start: 0 };
+});
 
 const planMean: Planner<Node> = (node, _, placeOf) => {
   const x = node.inputs['x'] as Value;
@@ -369,5 +421,5 @@ const planners: { readonly [K in FloatNode['op']]?: Planner<never> } = {
   hard_swish: planUnary, hard_sigmoid: planUnary, leaky_relu: planUnary, elu: planUnary, softplus: planUnary, mish: planUnary, log: planUnary,
   sqrt: planUnary, reciprocal: planUnary, neg: planUnary, abs: planUnary, pow: planUnary,
   add: planBinary('add'), sub: planBinary('sub'), mul: planBinary('mul'), div: planBinary('div'), min: planBinary('min'), max: planBinary('max'),
-  transpose: planChoice, slice: planChoice, expand: planChoice, reduce_mean: planMean, reduce_sum: planMean,
+  transpose: transposed, slice: sliced, expand: expanded, reduce_mean: planMean, reduce_sum: planMean,
 };
