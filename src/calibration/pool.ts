@@ -99,7 +99,7 @@ export type Reply =
 const runInThreads = async (
   assignment: Assignment, threads: number, from: number, to: number, rangeOf: (block: number) => readonly [number, number], done: (block: number, result: unknown) => void,
 ): Promise<void> => {
-  const workers = Array.from({ length: threads }, () => new Worker(new URL('./worker.js', import.meta.url), { workerData: assignment }));
+  const workers = Array.from({ length: threads }, () => new Worker(new URL('./worker.js', import.meta.url), { workerData: assignment, execArgv: [] }));
   const waiting = new Map<number, unknown>();
   const idle: Worker[] = [];
   let next = from;
