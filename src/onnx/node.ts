@@ -118,13 +118,13 @@ export class OnnxNode {
     this.read.add(name);
     return this.attributes.get(name) ?? null;
   }
-  private field<K extends 'f' | 'i' | 's' | 't' | 'g' | 'ints' | 'floats'>(name: string, field: K): NonNullable<AttributeProto[K]> | null {
+  private field<K extends 'f' | 'i' | 's' | 't' | 'g' | 'ints' | 'floats' | 'strings'>(name: string, field: K): NonNullable<AttributeProto[K]> | null {
     const attribute = this.attr(name);
     if (attribute === null) return null;
     const declared = attribute.type === undefined || attribute.type === 0 ? field : attributeTypes[attribute.type];
     if (declared !== field) return this.fail(`attribute ${quoteName(name)} has the wrong type`);
     const value = attribute[field];
-    if (value === undefined && (field === 'ints' || field === 'floats')) return [] as never;
+    if (value === undefined && (field === 'ints' || field === 'floats' || field === 'strings')) return [] as never;
     return value ?? this.fail(`attribute ${quoteName(name)} has no value`);
   }
   private checked(name: string, value: number | bigint): number {
@@ -151,6 +151,7 @@ export class OnnxNode {
     const value = this.field(name, 's');
     return value === null ? (fallback ?? this.fail(`attribute ${quoteName(name)} is missing`)) : utf8.decode(value);
   }
+  strings(name: string): readonly string[] { return (this.field(name, 'strings') ?? []).map((text) => utf8.decode(text)); }
   tensor(name: string): HostTensor | null {
     const proto: TensorProto | null = this.field(name, 't');
     return proto === null ? null : readTensor(proto, this.context.externalData);

@@ -3,11 +3,12 @@
  *
  *     %c = add(%a, %b), both constant   ->   %c constant
  */
-import { equalShapes } from '../ir/dim.ts';
-import { foldNode } from '../ir/fold.ts';
+import { equalShapes, isStaticShape, sizeOf } from '../ir/dim.ts';
+import { foldNode, MAX_CONSTANT_SIZE } from '../ir/fold.ts';
 import { constantOf, type Value } from '../ir/graph.ts';
 import { add, concat, div, expand, mul, pad, slice, sub } from '../ir/ops/index.ts';
 import { rule, type Rule } from '../ir/rewrite.ts';
+import { zeros } from '../ir/type.ts';
 import { applyRules, definePass } from './pass.ts';
 
 /** Every element of a constant is `number`. */
@@ -27,6 +28,9 @@ const dropZeroDifference = rule(sub, 'drop-zero-difference', ({ inputs: { x, y }
 /** x·1 = 1·x = x */
 const dropUnitProduct = rule(mul, 'drop-unit-product', ({ inputs: { x, y }, output }) =>
   isAll(y, 1) ? keepsShape(x, output) : isAll(x, 1) ? keepsShape(y, output) : null);
+/** x·0 = 0·x = 0 for the finite numbers that networks compute. */
+const zeroProduct = rule(mul, 'zero-product', ({ inputs: { x, y }, output }, b) =>
+  (isAll(x, 0) || isAll(y, 0)) && isStaticShape(output.type.shape) && sizeOf(output.type.shape) <= MAX_CONSTANT_SIZE ? b.constant(`${output.name}.zero`, zeros(output.type)) : null);
 /** x/1 = x */
 const dropUnitQuotient = rule(div, 'drop-unit-quotient', ({ inputs: { x, y }, output }) => (isAll(y, 1) ? keepsShape(x, output) : null));
 /** The whole of an axis is the tensor itself. */
@@ -36,7 +40,7 @@ const dropSingleConcat = rule(concat, 'drop-single-concat', ({ inputs: { xs } })
 const dropFullExpand = rule(expand, 'drop-full-expand', ({ inputs: { x }, output }) => keepsShape(x, output));
 
 export const foldRules: readonly Rule[] = [
-  evaluateConstants, dropZeroSum, dropZeroDifference, dropUnitProduct, dropUnitQuotient, dropFullSlice, dropEmptyPad, dropSingleConcat, dropFullExpand,
+  evaluateConstants, dropZeroSum, dropZeroDifference, dropUnitProduct, zeroProduct, dropUnitQuotient, dropFullSlice, dropEmptyPad, dropSingleConcat, dropFullExpand,
 ];
 
 export const foldConstants = definePass({

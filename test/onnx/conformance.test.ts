@@ -19,7 +19,7 @@ import { canonicalGraph } from './models.ts';
 
 const archive = resolve(dirname(fileURLToPath(import.meta.url)), '../../../shared/conformance/onnx-1.22-node.tar.gz');
 /** Cases that must be imported and right; the others are refused. */
-const FLOOR = 622;
+const FLOOR = 638;
 
 /** Files of a tar archive: blocks of 512 bytes, a header with name and octal size, then the contents. */
 const untar = (bytes: Uint8Array): ReadonlyMap<string, Uint8Array> => {

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { createExecutor } from '../../src/calibration/executor.ts';
 import { bindSymbols } from '../../src/ir/bind-symbols.ts';
 import { staticShape, symbolsOf } from '../../src/ir/dim.ts';
-import type { Graph } from '../../src/ir/graph.ts';
+import type { Graph, Value } from '../../src/ir/graph.ts';
 import type { Tensor } from '../../src/ir/type.ts';
 import { importModel } from '../../src/onnx/import.ts';
 import { canonicalGraph, modelFiles, pathOf, readModel, samplesOf, unlessAbsent } from './models.ts';
@@ -36,15 +36,18 @@ describe.skipIf(runtime === null)('against ONNX Runtime', () => {
       const samples = samplesOf(file, imported, SAMPLES);
       const session = await ort.InferenceSession.create(pathOf(file), { intraOpNumThreads: 1, logSeverityLevel: 3 });
       const [input] = imported.inputs;
-      const made = (): readonly Tensor[] => [{ type: input.type, data: Float32Array.from({ length: staticShape(input.type.shape).reduce((a, d) => a * d, 1) }, (_, i) => Math.sin(i * 0.37) * 2) }];
+      const wave = ({ type }: Value): Tensor =>
+        ({ type, data: Float32Array.from({ length: staticShape(type.shape).reduce((size, dim) => size * dim, 1) }, (_, i) => Math.sin(i * 0.37) * 2) });
+      const others = Object.fromEntries(imported.inputs.slice(1).map((one) => [one.name, wave(one)]));
       const executors = Object.entries(graphs).map(([stage, graph]) => [stage, createExecutor(graph)] as const);
-      for (const sample of samples ?? made()) {
-        const shape = staticShape(input.type.shape);
-        const fed = input.type.dtype === 'f32' ? new ort.Tensor('float32', sample.data as Float32Array, shape)
-          : new ort.Tensor('int64', BigInt64Array.from(sample.data as Int32Array, BigInt), shape);
-        const expected = await session.run({ [input.name]: fed });
+      const feed = ({ type, data }: Tensor): InstanceType<typeof ort.Tensor> => (type.dtype === 'f32'
+        ? new ort.Tensor('float32', data as Float32Array, staticShape(type.shape))
+        : new ort.Tensor('int64', BigInt64Array.from(data as Int32Array, BigInt), staticShape(type.shape)));
+      for (const sample of samples ?? [wave(input)]) {
+        const fed = { ...others, [input.name]: sample };
+        const expected = await session.run(Object.fromEntries(Object.entries(fed).map(([name, tensor]) => [name, feed(tensor)])));
         for (const [stage, executor] of executors) {
-          const got = executor.run({ [input.name]: sample });
+          const got = executor.run(fed);
           for (const { name } of imported.outputs) {
             expect(relativeError(got[name].data as Float32Array, expected[name].data as Float32Array), `${stage} ${name}`).toBeLessThan(TOLERANCE);
           }

@@ -17,7 +17,7 @@ export const modelFiles = [
   'own/glyph-cnn/model', 'own/glyph-vit/model', 'own/glyph-vit-outlier/model', 'cct/model', 'cct/model_opset13', 'cct/model_opset13_b1', 'cct-outlier/model',
   'resnet20/model', 'resnet20/model_opset13', 'resnet20-skew/model', 'charlm/model', 'charlm/model_opset13', 'mlperf-tiny-ic/model', 'mlperf-tiny-kws/model',
   'mobilenet-v1-0.25-224/model', 'kwt1/model', 'kwt1/model_tf_style', 'mnist-cnn/model', 'super-resolution/model', 'ultraface-rfb-320/model',
-  'kws-encodings/micro_kws_m_static_fp32',
+  'kws-encodings/micro_kws_m_static_fp32', 'mnist-lstm/model', 'silero-vad/model',
 ] as const;
 export type ModelFile = (typeof modelFiles)[number];
 

@@ -5,8 +5,9 @@ import { layout } from './layout.ts';
 import { linears } from './linear.ts';
 import { normalizers } from './normalize.ts';
 import { quantizers } from './quantize.ts';
+import { recurrent } from './recurrent.ts';
 import { reductions } from './reduce.ts';
 import { shapes } from './shape.ts';
 import { windows } from './window.ts';
 
-export const handlers: Handlers = { ...elementwise, ...layout, ...linears, ...normalizers, ...quantizers, ...reductions, ...shapes, ...windows };
+export const handlers: Handlers = { ...elementwise, ...layout, ...linears, ...normalizers, ...quantizers, ...recurrent, ...reductions, ...shapes, ...windows };
