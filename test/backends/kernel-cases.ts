@@ -125,17 +125,18 @@ interface ConvOptions {
   readonly dilations?: readonly number[];
   readonly batch?: number;
   readonly x?: IntegerDType;
+  readonly weight?: IntegerDType;
 }
 const convCase = (o: ConvOptions, ending: Ending): Case => {
-  const { size, kernel, inputs, outputs, group = 1, strides = [1, 1], pads = [0, 0, 0, 0], dilations = [1, 1], batch = 1, x = 'i8' } = o;
+  const { size, kernel, inputs, outputs, group = 1, strides = [1, 1], pads = [0, 0, 0, 0], dilations = [1, 1], batch = 1, x = 'i8', weight = 'i8' } = o;
   return {
     large: (size[0] * size[1] * kernel[0] * kernel[1] * inputs * outputs) / group > LARGE,
-    name: `conv ${batch}x${size}x${inputs} ${kernel} -> ${outputs} group ${group} strides ${strides} pads ${pads} dilations ${dilations} ${x} ${ending}`,
+    name: `conv ${batch}x${size}x${inputs} ${kernel} -> ${outputs} group ${group} strides ${strides} pads ${pads} dilations ${dilations} ${x} ${weight} ${ending}`,
     build: (s) => {
       const per = inputs / group;
-      const greatest = reachOf(kernel[0] * kernel[1] * per, x, 128);
+      const greatest = reachOf(kernel[0] * kernel[1] * per, x, 2 ** (Number(weight.slice(1)) - 1));
       const [low, high] = rangeOf(x);
-      const acc = s.b.emit(convAcc, { x: s.input(x, batch, ...size, inputs), weight: s.constant('i8', [outputs, ...kernel, per]) },
+      const acc = s.b.emit(convAcc, { x: s.input(x, batch, ...size, inputs), weight: s.constant(weight, [outputs, ...kernel, per]) },
         { strides, pads, dilations, group, padCode: s.dice.between(low, high), bound: bound(greatest) });
       return ended(s, acc, greatest, ending);
     },
@@ -170,6 +171,8 @@ const fixedCases: readonly Case[] = [
   convCase({ size: [6, 6], kernel: [3, 3], inputs: 8, outputs: 16, group: 2, pads: [1, 0, 1, 2] }, 'one'), convCase({ size: [5, 5], kernel: [3, 3], inputs: 6, outputs: 12, group: 6, pads: [1, 1, 1, 1] }, 'one'),
   convCase({ size: [3, 3], kernel: [3, 3], inputs: 3, outputs: 3, pads: [3, 3, 3, 3], dilations: [2, 2] }, 'one'), convCase({ size: [40, 40], kernel: [3, 3], inputs: 32, outputs: 8, pads: [1, 1, 1, 1] }, 'one'),
   convCase({ size: [6, 6], kernel: [2, 2], inputs: 6, outputs: 8, x: 'i16', pads: [0, 0, 1, 1] }, 'one-i16'),
+  ...(['i2', 'i4', 'i5'] as const).map((weight) => convCase({ size: [6, 7], kernel: [3, 3], inputs: 5, outputs: 9, pads: [1, 1, 1, 1], weight }, 'one')),
+  convCase({ size: [6, 6], kernel: [3, 3], inputs: 10, outputs: 24, group: 2, pads: [1, 1, 1, 1], weight: 'i4' }, 'residual'),
   // depthwise
   ...endings.map((ending) => convCase({ size: [5, 6], kernel: [3, 3], inputs: 11, outputs: 11, group: 11, pads: [1, 1, 1, 1] }, ending)),
   convCase({ size: [8, 8], kernel: [3, 3], inputs: 16, outputs: 16, group: 16, strides: [2, 2], pads: [0, 0, 1, 1], batch: 2 }, 'residual'), convCase({ size: [6, 9], kernel: [5, 5], inputs: 8, outputs: 8, group: 8, pads: [2, 2, 2, 2], x: 'u8' }, 'one'),
@@ -323,7 +326,7 @@ export const randomCases = (seed: number, count: number): readonly Case[] => {
         const kernel = [dice.between(1, 4), dice.between(1, 4)] as const;
         const dilations = [dice.between(1, 2), dice.between(1, 2)];
         const size = [dice.between(1, 9) + kernel[0] * dilations[0], dice.between(1, 9) + kernel[1] * dilations[1]] as const;
-        return convCase({ size, kernel, dilations, inputs: group * dice.between(1, 9), outputs: group * dice.between(1, 17), group, strides: [dice.between(1, 3), dice.between(1, 3)], pads: Array.from({ length: 4 }, () => dice.between(0, 4)), batch: dice.between(1, 2), x }, ending);
+        return convCase({ size, kernel, dilations, inputs: group * dice.between(1, 9), outputs: group * dice.between(1, 17), group, strides: [dice.between(1, 3), dice.between(1, 3)], pads: Array.from({ length: 4 }, () => dice.between(0, 4)), batch: dice.between(1, 2), x, weight: dice.pick(['i3', 'i4', 'i8'] as const) }, ending);
       }
       case 2: {
         const channels = dice.between(1, 40);

@@ -151,11 +151,11 @@ const attentionFn = ({ share, target }: ScheduleContext) => (name: string, shape
     return [
       ...widenRows(place(q, width, depth), at(queries), count, depth, width, sizes.logitWalk.padded, 0, target),
       ...(sizes.logitWalk.padded === depth ? [] : fillRows(at(queries, depth), count, sizes.logitWalk.padded - depth, sizes.logitWalk.padded, 0, target)),
-      ...multiply(product(sizes.logitWalk, sizes.logitTarget, keys), count, keys, none, { out: at(logits), a: at(queries), b: at(keyPanels), y: null, channel: 0 }, share),
+      ...multiply(product(sizes.logitWalk, sizes.logitTarget, keys), count, keys, none, { out: at(logits), a: at(queries), b: at(keyPanels), y: null, channel: [] }, share),
       loop(r, [call(row, [
         at(weights, 0, [r, sizes.sumWalk.padded]), at(scales, 0, [r, 2]), at(logits, 0, [r, keys]), exp, seeds, ...(masked ? [at(mask, maskOffset, ...maskTerms, [r, keys])] : []),
       ], [], values.slice(0, 7))]),
-      ...multiply(product(sizes.sumWalk, sizes.sumTarget, depthV), count, depthV, none, { out: at(sums), a: at(weights), b: at(valuePanels), y: null, channel: 0 }, share),
+      ...multiply(product(sizes.sumWalk, sizes.sumTarget, depthV), count, depthV, none, { out: at(sums), a: at(weights), b: at(valuePanels), y: null, channel: [] }, share),
       ...[...bounds.values()].flatMap(({ setup }) => setup),
       loop(o, [
         set(factor, load(at(scales, 0, [o, 2]))), set(shift, rowShift(load(at(scales, 1, [o, 2])))), set(half, rowHalf(shift)),

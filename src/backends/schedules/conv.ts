@@ -4,12 +4,13 @@
  * `depthwise.ts`.
  */
 import type { Value } from '../../ir/graph.ts';
-import { at, buffer, fn, index, loop, moved } from '../../loops/build.ts';
-import type { Elem, Fn } from '../../loops/types.ts';
+import { at, buffer, fn, index, load, loop, moved, store } from '../../loops/build.ts';
+import type { Address, Buffer, Elem, Fn, Stmt } from '../../loops/types.ts';
 import { depthwise } from './depthwise.ts';
-import { multiply, packPanels, panelLength, panelStarts, targetFor, walkOf, type Walk } from './gemm.ts';
-import { constant, elemOf, operand, packed, perChannel, scratch, shapeOf, type Binding, type Schedule, type ScheduleContext } from './kernel.ts';
+import { fillRows, multiply, packPanels, packsNibbles, panelLength, panelStarts, targetFor, unpackedLength, walkOf, type Walk } from './gemm.ts';
+import { constant, elemOf, operand, packed, perChannel, product, scratch, shapeOf, type Binding, type Schedule, type ScheduleContext } from './kernel.ts';
 import { rowProduct } from './linear.ts';
+import { collapse, overNest } from './nest.ts';
 import { makeRescale, rescaleBindings, rescaleClass, rescaleValues, type RescaleClass } from './rescale.ts';
 import { bandLength, bandOf, inResult, overBlocks, windowShapeOf, type Band, type WindowAttrs, type WindowShape } from './rows.ts';
 import type { Target } from './target.ts';
@@ -18,6 +19,14 @@ export interface ConvAttrs extends WindowAttrs {
   readonly group: number;
   readonly padCode: number;
 }
+interface Taps {
+  readonly counts: readonly number[];
+  readonly strides: readonly number[];
+  readonly run: number;
+}
+/** Without vectors, runs shorter than this are gathered into one: a compiler's vectors pay for every run with a sum across lanes. */
+const SHORT_RUN = 64;
+
 interface Shape {
   readonly window: WindowShape;
   readonly band: Band;
@@ -25,6 +34,8 @@ interface Shape {
   readonly padCode: number;
   readonly outputs: number;
   readonly walk: Walk;
+  /** where the taps of a window stand in the band, if they are gathered first; else the product walks them itself */
+  readonly taps: Taps | null;
   readonly x: Elem;
   readonly rescale: RescaleClass;
   readonly inPlace: boolean;
@@ -42,27 +53,32 @@ export const conv: Schedule = (step, context) => {
 
   const columns = outputs / attrs.group;
   const target = targetFor(context.target, columns);
+  const nibbles = packsNibbles(weight.type.dtype);
   const joined = attrs.group === 1 && attrs.dilations[1] === 1;
   const bandRow = (attrs.pads[1] + window.width + attrs.pads[3]) * window.channels;
-  const walk = joined ? walkOf([kh], [attrs.dilations[0] * bandRow], kw * perGroup, target)
-    : walkOf([kh, kw], [attrs.dilations[0] * bandRow, attrs.dilations[1] * window.channels], perGroup, target);
-  const band = bandOf(window, 'i16', walk.padded - walk.run, context.target);
+  const [down, right] = [attrs.dilations[0] * bandRow, attrs.dilations[1] * window.channels];
+  const taps: Taps = joined ? { counts: [kh], strides: [down], run: kw * perGroup } : { counts: [kh, kw], strides: [down, right], run: perGroup };
+  const gathered = target.lanes === 1 && product(taps.counts) > 1 && taps.run < SHORT_RUN;
+  const walk = gathered ? walkOf([], [], product(taps.counts) * taps.run, target, nibbles) : walkOf(taps.counts, taps.strides, taps.run, target, nibbles);
+  const band = bandOf(window, 'i16', gathered ? 0 : walk.padded - walk.run, context.target);
   const key: Shape = {
-    window, band, group: attrs.group, padCode: attrs.padCode, outputs, walk, x: elemOf(x.type.dtype), rescale: rescaleClass(step), inPlace: context.inPlace !== null, target,
+    window, band, group: attrs.group, padCode: attrs.padCode, outputs, walk, taps: gathered ? taps : null,
+    x: elemOf(x.type.dtype), rescale: rescaleClass(step), inPlace: context.inPlace !== null, target,
   };
   const filter = kh * kw * perGroup;
   const weights = constant(weight).data as Int8Array;
   const groupLength = panelStarts(columns, target).length * panelLength(walk, target);
   const panels = new Int8Array(attrs.group * groupLength);
   for (let g = 0; g < attrs.group; g++) panels.set(packPanels(weights.subarray(g * columns * filter, (g + 1) * columns * filter), columns, walk, target), g * groupLength);
+  const unpacked = unpackedLength(walk, target);
   const buffers: readonly Binding[] = [
-    { kind: 'value', value: step.output }, operand(x), packed(weight.name, panels), scratch('i16', bandLength(band)),
-    ...rescaleBindings(step, !key.inPlace, (list) => perChannel(list, outputs)),
+    { kind: 'value', value: step.output }, operand(x), packed(weight.name, panels), scratch('i16', bandLength(band)), ...(unpacked === null ? [] : [scratch('i8', unpacked)]),
+    ...(gathered ? [scratch('i16', window.outWidth * walk.padded)] : []), ...rescaleBindings(step, !key.inPlace, (list) => perChannel(list, outputs)),
   ];
   return { fn: context.share('conv', key, convFn(context)), buffers, values: rescaleValues(step) };
 };
 
-const convFn = ({ share }: ScheduleContext) => (name: string, { window: w, band, group, padCode, outputs, walk, x, rescale: ending, inPlace, target }: Shape): Fn => {
+const convFn = ({ share }: ScheduleContext) => (name: string, { window: w, band, group, padCode, outputs, walk, taps, x, rescale: ending, inPlace, target }: Shape): Fn => {
   const pixels = w.batch * w.outHeight * w.outWidth;
   const columns = outputs / group;
   const groupLength = panelStarts(columns, target).length * panelLength(walk, target);
@@ -71,18 +87,35 @@ const convFn = ({ share }: ScheduleContext) => (name: string, { window: w, band,
   const weights = buffer('w', 'i8', group * groupLength, 'const');
   const rows = buffer('rows', 'i16', bandLength(band), 'temp');
   const rescale = makeRescale(ending, target, { channels: outputs, y: pixels * outputs }, inPlace ? result : null);
-  const tile = { walk, rowA: w.strides[1] * w.channels, rowOut: outputs, a: 'i16' as const, b: 'i8' as const, rescale: ending, inPlace, target };
+  const bytes = unpackedLength(walk, target);
+  const unpacked = bytes === null ? null : buffer('unpacked', 'i8', bytes, 'temp');
+  const patches = buffer('patches', 'i16', w.outWidth * walk.padded, 'temp');
+  const pixelStride = w.strides[1] * w.channels;
+  const tile = { walk, rowA: taps === null ? pixelStride : walk.padded, rowOut: outputs, a: 'i16' as const, b: 'i8' as const, rescale: ending, inPlace, target };
+  const g = index('group', group);
+  const perRow = w.outWidth * outputs;
   const body = overBlocks(w, band, source, rows, padCode, target, (block) => {
-    const r = index('row', block.rows);
-    const perRow = w.outWidth * outputs;
-    const products = Array.from({ length: group }, (_, g) => {
-      const out = moved(inResult(result, block, 0, perRow, [[r, perRow]]), g * columns);
-      return multiply(tile, w.outWidth, columns, rescale, {
-        out, a: at(rows, g * (w.channels / group), [r, w.strides[0] * band.row]), b: at(weights, g * groupLength),
-        y: rescale.y === null ? null : moved(at(rescale.y), out.offset, ...out.terms), channel: g * columns,
-      }, share);
-    });
-    return [loop(r, products.flat())];
+    const row = index('row', block.rows);
+    const out = moved(inResult(result, block, 0, perRow, [[row, perRow]]), 0, [g, columns]);
+    const windows = at(rows, 0, [g, w.channels / group], [row, w.strides[0] * band.row]);
+    return [loop(row, [loop(g, [
+      ...(taps === null ? [] : gather(windows, patches, taps, w.outWidth, pixelStride, walk.padded)),
+      ...multiply(tile, w.outWidth, columns, rescale, {
+        out, a: taps === null ? windows : at(patches), b: at(weights, 0, [g, groupLength]),
+        y: rescale.y === null ? null : moved(at(rescale.y), out.offset, ...out.terms), channel: [[g, columns]], unpacked,
+      }, share),
+    ])])];
   });
-  return fn(name, { buffers: [result, source, weights, rows, ...rescale.buffers], values: rescale.values }, body);
+  const temporary = [...(unpacked === null ? [] : [unpacked]), ...(taps === null ? [] : [patches])];
+  const cleared = taps === null || walk.padded === walk.run ? [] : fillRows(at(patches, walk.run), w.outWidth, walk.padded - walk.run, walk.padded, 0, target);
+  return fn(name, { buffers: [result, source, weights, rows, ...temporary, ...rescale.buffers], values: rescale.values }, [...cleared, ...body]);
+};
+
+/** The windows of one row of output pixels, each as one run. */
+const gather = (from: Address, to: Buffer, { counts, strides, run }: Taps, pixels: number, pixelStride: number, length: number): readonly Stmt[] => {
+  const goals = counts.map((_, i) => product(counts.slice(i + 1)) * run);
+  return overNest(collapse([pixels, ...counts, run], [[length, ...goals, 1], [pixelStride, ...strides, 1]]), 1, (_run, locate) => {
+    const source = locate(1, from.buffer);
+    return [store(locate(0, to), load(moved(from, source.offset, ...source.terms)))];
+  });
 };

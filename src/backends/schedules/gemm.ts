@@ -6,8 +6,9 @@
  * each panel of columns, the same runs in the same order: [segment][step][vector][lane][d], columns beyond none: the last panel starts
  * early enough to end with the last column, so some columns may be computed twice, with equal results.
  */
-import { at, buffer, call, dot, fn, grid, index, list, literal, load, loop, moved, set, splat, store, sub, variable, zero } from '../../loops/build.ts';
-import type { Address, Elem, Expr, Fn, Index, Stmt } from '../../loops/types.ts';
+import { bitsOf, type DType } from '../../ir/dtype.ts';
+import { and, at, buffer, call, dot, fn, grid, index, list, literal, load, loop, moved, set, shl, shr, splat, store, sub, variable, xor, zero } from '../../loops/build.ts';
+import type { Address, Buffer, Elem, Expr, Fn, Index, Stmt, Var } from '../../loops/types.ts';
 import { product, type ScheduleContext } from './kernel.ts';
 import { collapse, overNest } from './nest.ts';
 import { makeRescale, type Rescale, type RescaleClass } from './rescale.ts';
@@ -19,11 +20,21 @@ export interface Walk {
   readonly counts: readonly number[];
   readonly strides: readonly number[];
   readonly run: number;
-  /** `run` rounded up to whole dot products; the weights of the rest are 0 */
+  /** `run` rounded up to whole dot products (and bytes of weights); the weights of the rest are 0 */
   readonly padded: number;
+  /**
+   * Two weights of four bits in a byte. With vectors the lower nibbles are one vector of a step and the upper nibbles the next, taken
+   * apart in registers. Without, the first half of a panel stands in the lower and the second half in the upper nibbles, and a panel is
+   * unpacked to bytes before the rows pass over it, so that compilers find their dot products.
+   */
+  readonly nibbles: boolean;
 }
-export const walkOf = (counts: readonly number[], strides: readonly number[], run: number, { dot: d }: Target): Walk =>
-  ({ counts, strides, run, padded: Math.ceil(run / d) * d });
+export const walkOf = (counts: readonly number[], strides: readonly number[], run: number, { dot: d, lanes }: Target, nibbles = false): Walk => {
+  const unit = nibbles && lanes === 1 ? 2 : d;
+  return { counts, strides, run, padded: Math.ceil(run / unit) * unit, nibbles };
+};
+/** Whether weights of a dtype are packed two in a byte. */
+export const packsNibbles = (dtype: DType): boolean => bitsOf(dtype) <= 4;
 
 /** Without enough columns for a vector tile, or with operands of 32 bits, the product is done by scalars. */
 export const scalarOf = (target: Target): Target => ({ ...target, lanes: 1, dot: 1, tile: target.lanes === 1 ? target.tile : [4, 1] });
@@ -36,7 +47,8 @@ export const panelStarts = (columns: number, target: Target): readonly number[] 
   const whole = Math.floor(columns / width);
   return [...list(whole, (n) => n * width), ...(columns % width === 0 ? [] : [columns - width])];
 };
-export const panelLength = ({ counts, padded }: Walk, target: Target): number => product(counts) * padded * columnsPerPanel(target);
+/** Bytes of weights, or elements, of one panel. */
+export const panelLength = ({ counts, padded, nibbles }: Walk, target: Target): number => (product(counts) * padded * columnsPerPanel(target)) / (nibbles ? 2 : 1);
 
 /** Weights [columns, segments, run] as panels. */
 export const packPanels = (weights: Int8Array, columns: number, walk: Walk, target: Target): Int8Array => {
@@ -44,10 +56,22 @@ export const packPanels = (weights: Int8Array, columns: number, walk: Walk, targ
   const segments = product(walk.counts);
   const starts = panelStarts(columns, target);
   const out = new Int8Array(starts.length * panelLength(walk, target));
+  const at = (column: number, segment: number, k: number): number => (k < walk.run ? weights[(column * segments + segment) * walk.run + k] : 0);
+  const joined = (low: number, high: number): number => (low & 15) | (high << 4);
   let to = 0;
-  for (const start of starts) for (let s = 0; s < segments; s++) for (let k = 0; k < walk.padded; k += d) {
-    for (let column = start; column < start + vectors * lanes; column++) for (let e = k; e < k + d; e++, to++) {
-      if (e < walk.run) out[to] = weights[(column * segments + s) * walk.run + e];
+  for (const start of starts) {
+    if (walk.nibbles && lanes === 1) {
+      const half = (segments * walk.padded) / 2;
+      const entry = (i: number): number => at(start, Math.floor(i / walk.padded), i % walk.padded);
+      for (let i = 0; i < half; i++) out[to++] = joined(entry(i), entry(i + half));
+      continue;
+    }
+    for (let s = 0; s < segments; s++) {
+      const step = walk.nibbles ? 2 : 1;
+      for (let k = 0; k < walk.padded; k += d) for (let j = 0; j < vectors; j += step) for (let l = 0; l < lanes; l++) for (let e = k; e < k + d; e++) {
+        const column = start + j * lanes + l;
+        out[to++] = walk.nibbles ? joined(at(column, s, e), at(column + lanes, s, e)) : at(column, s, e);
+      }
     }
   }
   return out;
@@ -71,22 +95,24 @@ export interface TileShape {
 const tileFn = (name: string, { rows, walk, rowA, rowOut, a, b, rescale: shape, inPlace, target }: TileShape): Fn => {
   const { lanes, dot: d, tile: [, vectors] } = target;
   const width = vectors * lanes;
-  const segments = product(walk.counts);
   const reach = walk.counts.reduce((sum, count, i) => sum + (count - 1) * walk.strides[i], walk.padded);
   const left = buffer('a', a, (rows - 1) * rowA + reach, 'in');
-  const right = buffer('b', b, segments * walk.padded * width, 'in');
+  const right = buffer('b', b, panelLength(walk, target), 'in');
   const result = buffer('out', shape.out, (rows - 1) * rowOut + width, 'out');
   const rescale = makeRescale(shape, target, { channels: width, y: (rows - 1) * rowOut + width }, inPlace ? result : null);
   const second = inPlace ? result : rescale.y;
 
   const wide = d === 1 ? 'i32' : 'i16';
   const sums = grid(rows, vectors, (r, j) => variable(`s${r}_${j}`, 'i32', lanes));
-  const [aWords, bWords] = [variable('aw', wide, d * lanes), list(vectors, (j) => variable(`b${j}`, wide, d * lanes))];
+  const aWords = variable('aw', wide, d * lanes);
+  const bWords = list(vectors, (j) => variable(`b${j}`, wide, d * lanes));
   const outer = walk.counts.map((count, i) => index(`t${i}`, count));
   const k = index('k', walk.padded / d);
-  const segmentTerms = outer.map((o, i) => [o, product(walk.counts.slice(i + 1)) * walk.padded * width] as const);
+  const perStep = (d * width) / (walk.nibbles ? 2 : 1);
+  const weightAt = (offset: number): Address =>
+    at(right, offset, ...outer.map((o, i) => [o, product(walk.counts.slice(i + 1)) * (walk.padded / d) * perStep] as const), [k, perStep]);
   const inner: Stmt[] = [
-    ...bWords.map((v, j) => set(v, load(at(right, j * lanes * d, ...segmentTerms, [k, d * width]), d * lanes, wide))),
+    ...(walk.nibbles ? nibbleLoads(weightAt, bWords) : bWords.map((v, j) => set(v, load(weightAt(j * lanes * d), d * lanes, wide)))),
     ...list(rows, (r) => [
       set(aWords, splat(at(left, r * rowA, ...outer.map((o, i) => [o, walk.strides[i]] as const), [k, d]), d, lanes, wide)),
       ...bWords.map((v, j) => set(sums[r][j], dot(d, sums[r][j], aWords, v), { pin: lanes > 1 })),
@@ -108,6 +134,25 @@ const tileFn = (name: string, { rows, walk, rowA, rowOut, a, b, rescale: shape, 
     [...sums.flat().map((v) => set(v, zero('i32', lanes))), ...loops, ...prepared.setup, ...finish]);
 };
 
+/** Bytes of two weights each as pairs of 16-bit vectors: the lower nibbles, then the upper ones, sign-extended. */
+const nibbleLoads = (weightAt: (offset: number) => Address, words: readonly Var[]): readonly Stmt[] =>
+  list(words.length / 2, (pair) => {
+    const { n } = words[0].type;
+    const both = variable('both', 'i16', n);
+    return [set(both, load(weightAt(pair * n), n, 'i16')), set(words[2 * pair], shr(shl(both, 12), 12)), set(words[2 * pair + 1], shr(both, 4))];
+  }).flat();
+
+/** Bytes of a panel that is unpacked before use; null where the tile reads the panel as it is. */
+export const unpackedLength = ({ counts, padded, nibbles }: Walk, { lanes }: Target): number | null => (nibbles && lanes === 1 ? product(counts) * padded : null);
+const unpackFn = (name: string, { length }: { readonly length: number }): Fn => {
+  const [bytes, nibbles] = [buffer('bytes', 'i8', length, 'out'), buffer('nibbles', 'i8', length / 2, 'const')];
+  const [i, j] = [index('i', length / 2), index('j', length / 2)];
+  return fn(name, { buffers: [bytes, nibbles] }, [
+    loop(i, [store(at(bytes, 0, [i, 1]), sub(xor(and(load(at(nibbles, 0, [i, 1])), 15), 8), 8))]),
+    loop(j, [store(at(bytes, length / 2, [j, 1]), shr(load(at(nibbles, 0, [j, 1])), 4))]),
+  ]);
+};
+
 /** Where the operands of a product begin, in the enclosing function. */
 export interface Places {
   readonly out: Address;
@@ -115,12 +160,14 @@ export interface Places {
   readonly b: Address;
   /** the second operand of the rescale; null where there is none or it is the result itself */
   readonly y: Address | null;
-  /** first channel of the per-channel constants */
-  readonly channel: number;
+  /** first of the per-channel constants */
+  readonly channel: readonly (readonly [Index, number])[];
+  /** scratch memory for an unpacked panel, where `unpackedLength` asks for it */
+  readonly unpacked?: Buffer | null;
 }
 /** rows × columns: the loops over panels and, within each, over tiles. */
 export const multiply = (
-  shape: Omit<TileShape, 'rows'>, rows: number, columns: number, rescale: Rescale, { out, a, b, y, channel }: Places, share: ScheduleContext['share'],
+  shape: Omit<TileShape, 'rows'>, rows: number, columns: number, rescale: Rescale, { out, a, b, y, channel, unpacked = null }: Places, share: ScheduleContext['share'],
 ): readonly Stmt[] => {
   const { target, walk, rowA, rowOut } = shape;
   const width = columnsPerPanel(target);
@@ -130,17 +177,20 @@ export const multiply = (
   const tiles = Math.floor(rows / height);
   const panel = (column: number, number: number, terms: readonly (readonly [Index, number])[]): readonly Stmt[] => {
     const byColumn = (stride: number): (readonly [Index, number])[] => terms.map(([i, n]) => [i, n * stride]);
+    const panelAt = moved(b, number * size, ...byColumn(size));
+    const unpack = unpacked === null ? [] : [call(share('unpack', { length: unpacked.length }, unpackFn), [unpacked, panelAt])];
     const tile = (count: number, row: number, m: readonly Index[]): Stmt => {
       const byRow = (stride: number): (readonly [Index, number])[] => m.map((i) => [i, height * stride]);
-      return call(share('tile', { ...shape, rows: count }, tileFn), [
-        moved(out, row * rowOut + column, ...byRow(rowOut), ...byColumn(width)), moved(a, row * rowA, ...byRow(rowA)), moved(b, number * size, ...byColumn(size)),
-        ...rescale.channels.map((one) => at(one, channel + column, ...byColumn(width))),
+      const own = unpacked === null ? walk : { ...walk, nibbles: false };
+      return call(share('tile', { ...shape, walk: own, rows: count }, tileFn), [
+        moved(out, row * rowOut + column, ...byRow(rowOut), ...byColumn(width)), moved(a, row * rowA, ...byRow(rowA)), unpacked === null ? panelAt : at(unpacked),
+        ...rescale.channels.map((one) => at(one, column, ...channel, ...byColumn(width))),
         ...(y === null ? [] : [moved(y, row * rowOut + column, ...byRow(rowOut), ...byColumn(width))]),
         ...(rescale.table === null ? [] : [rescale.table]),
       ], [], rescale.values);
     };
     const m = index('m', tiles);
-    return [loop(m, [tile(height, 0, [m])]), ...(rows % height === 0 ? [] : [tile(rows % height, tiles * height, [])])];
+    return [...unpack, loop(m, [tile(height, 0, [m])]), ...(rows % height === 0 ? [] : [tile(rows % height, tiles * height, [])])];
   };
   const n = index('n', Math.max(1, whole));
   return [

@@ -7,7 +7,7 @@ import { at, buffer, fn, index, loop, moved } from '../../loops/build.ts';
 import type { Elem, Fn, Index, Stmt } from '../../loops/types.ts';
 import type { Step } from '../group.ts';
 import { constant, elemOf, operand, packed, perChannel, product, scratch, shapeOf, type Binding, type Kernel, type Schedule, type ScheduleContext } from './kernel.ts';
-import { columnsPerPanel, fillRows, multiply, packPanels, panelLength, panelStarts, targetFor, walkOf, widenRows, type Walk } from './gemm.ts';
+import { columnsPerPanel, fillRows, multiply, packPanels, packsNibbles, panelLength, panelStarts, targetFor, unpackedLength, walkOf, widenRows, type Walk } from './gemm.ts';
 import { makeRescale, rescaleBindings, rescaleClass, rescaleValues, type RescaleClass } from './rescale.ts';
 import type { Target } from './target.ts';
 
@@ -31,12 +31,14 @@ export const linear: Schedule = (step, context) => {
 export const rowProduct = (step: Step, context: ScheduleContext, rows: number, depth: number, columns: number): Kernel => {
   const [x, weight] = [step.root.inputs['x'] as Value, step.root.inputs['weight'] as Value];
   const target = targetFor(context.target, columns);
-  const walk = walkOf([], [], depth, target);
+  const walk = walkOf([], [], depth, target, packsNibbles(weight.type.dtype));
   const key: Shape = { rows, columns, walk, x: elemOf(x.type.dtype), rescale: rescaleClass(step), inPlace: context.inPlace !== null, target };
   const packedWeights = packPanels(constant(weight).data as Int8Array, columns, walk, target);
   const block = blockRows(key);
+  const unpacked = unpackedLength(walk, target);
   const buffers: readonly Binding[] = [
     { kind: 'value', value: step.output }, operand(x), packed(weight.name, packedWeights), ...(block === null ? [] : [scratch('i16', block * walk.padded)]),
+    ...(unpacked === null ? [] : [scratch('i8', unpacked)]),
     ...rescaleBindings(step, !key.inPlace, (list) => perChannel(list, columns)),
   ];
   return { fn: context.share('linear', key, linearFn(context)), buffers, values: rescaleValues(step) };
@@ -70,9 +72,12 @@ const linearFn = ({ share }: ScheduleContext) => (name: string, shape: Shape): F
   const tile = { walk, rowA: walk.padded, rowOut: columns, a: 'i16' as const, b: 'i8' as const, rescale: ending, inPlace, target };
   const block = blockRows(shape);
   const y = rescale.y;
+  const bytes = unpackedLength(walk, target);
+  const unpacked = bytes === null ? null : buffer('unpacked', 'i8', bytes, 'temp');
+  const temporary = unpacked === null ? [] : [unpacked];
   if (block === null) {
-    const body = multiply(tile, rows, columns, rescale, { out: at(result), a: at(source), b: at(weights), y: y === null ? null : at(y), channel: 0 }, share);
-    return fn(name, { buffers: [result, source, weights, ...rescale.buffers], values: rescale.values }, body);
+    const body = multiply(tile, rows, columns, rescale, { out: at(result), a: at(source), b: at(weights), y: y === null ? null : at(y), channel: [], unpacked }, share);
+    return fn(name, { buffers: [result, source, weights, ...temporary, ...rescale.buffers], values: rescale.values }, body);
   }
   const wide = buffer('wide', 'i16', block * walk.padded, 'temp');
   const pass = (count: number, first: number, terms: readonly (readonly [Index, number])[]): readonly Stmt[] => {
@@ -81,7 +86,7 @@ const linearFn = ({ share }: ScheduleContext) => (name: string, shape: Shape): F
       ...widenRows(at(source, first * walk.run, ...from(walk.run)), at(wide), count, walk.run, walk.run, walk.padded, 0, target),
       ...(walk.padded === walk.run ? [] : fillRows(at(wide, walk.run), count, walk.padded - walk.run, walk.padded, 0, target)),
       ...multiply(tile, count, columns, rescale, {
-        out: at(result, first * columns, ...from(columns)), a: at(wide), b: at(weights), channel: 0,
+        out: at(result, first * columns, ...from(columns)), a: at(wide), b: at(weights), channel: [], unpacked,
         y: y === null ? null : moved(at(y), first * columns, ...from(columns)),
       }, share),
     ];
@@ -89,5 +94,5 @@ const linearFn = ({ share }: ScheduleContext) => (name: string, shape: Shape): F
   const blocks = Math.floor(rows / block);
   const i = index('block', blocks);
   const body = [loop(i, pass(block, 0, [[i, block]])), ...(rows % block === 0 ? [] : pass(rows % block, blocks * block, []))];
-  return fn(name, { buffers: [result, source, weights, wide, ...rescale.buffers], values: rescale.values }, body);
+  return fn(name, { buffers: [result, source, weights, wide, ...temporary, ...rescale.buffers], values: rescale.values }, body);
 };

@@ -114,7 +114,7 @@ const matmulFn = ({ share }: ScheduleContext) => (name: string, shape: Shape): F
       ...widenRows(at(left, first * depth, ...matrix(1, rows * depth), ...by(depth)), at(lines), count, depth, depth, walk.padded, aZero, target),
       ...(walk.padded === depth ? [] : fillRows(at(lines, depth), count, walk.padded - depth, walk.padded, 0, target)),
       ...multiply(tile, count, columns, rescale, {
-        out, a: at(lines), b: at(panels), channel: 0, y: rescale.y === null ? null : moved(at(rescale.y), out.offset, ...out.terms),
+        out, a: at(lines), b: at(panels), channel: [], y: rescale.y === null ? null : moved(at(rescale.y), out.offset, ...out.terms),
       }, share),
     ];
   };
