@@ -1,5 +1,4 @@
 /** Flags that say which model is compiled, on which data, by which pipeline → options of `compile()`. Shared by `compile` and `print`. */
-import { availableParallelism } from 'node:os';
 import { basename, extname } from 'node:path';
 import type { Command } from 'commander';
 import type { Normalization } from '../artefact/manifest.ts';
@@ -45,7 +44,7 @@ export const withModelOptions = (command: Command): Command => command
   .option('--disable-pass <name>', 'leave a pass of the preset out; repeatable', collect)
   .option('--plugin <module>', 'load passes, ops and targets from this module; repeatable', collect)
   .option('--seed <n>', 'seed of everything that draws random numbers (default: 0)')
-  .option('--threads <n>', 'worker threads; the result is the same for any number (default: all cores)');
+  .option('--threads <n>', 'worker threads; the result is the same for any number (default: as many as pay, at most four)');
 
 export interface Request {
   readonly bits: string;
@@ -84,7 +83,7 @@ export const readModelFlags = async (modelPath: string, flags: ModelFlags, targe
       ...(pipeline === null ? {} : { pipeline }),
       disabledPasses: flags.disablePass ?? [],
       seed,
-      threads: flags.threads === undefined ? availableParallelism() : wholeNumber('--threads', flags.threads, 1),
+      ...(flags.threads === undefined ? {} : { threads: wholeNumber('--threads', flags.threads, 1) }),
       openSamples: flags.synthetic ? (inputs) => syntheticSamples(inputs, count ?? syntheticCount, seed)
         : calib === undefined ? null : (inputs) => openSamples(calib, inputs, count === undefined ? {} : { count }),
       ...(normalization === null ? {} : { normalization }),
