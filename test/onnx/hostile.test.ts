@@ -4,6 +4,7 @@ import { CompileError } from '../../src/ir/diagnostic.ts';
 import { importModel } from '../../src/onnx/import.ts';
 import { encodeModel } from '../../src/onnx/protobuf.ts';
 import type { ModelProto, NodeProto } from '../../src/onnx/schema.ts';
+import { canonicalGraph } from './models.ts';
 import { floats, ints, model, node, noise, value, type ModelParts } from './build.ts';
 
 const MUTATIONS = 300;
@@ -83,6 +84,18 @@ describe('random damage', () => {
       for (let seed = 1; seed <= per; seed++) attempt(damage(random(seed * 7919)));
     });
   }
+  test('a damaged model that is imported is cleaned up like any other', async () => {
+    let imported = 0;
+    for (let seed = 1; seed <= MUTATIONS; seed++) {
+      try {
+        await canonicalGraph(importModel(kinds['bit flips'](random(seed * 104729))).graph);
+        imported++;
+      } catch (cause) {
+        if (!(cause instanceof CompileError)) throw cause;
+      }
+    }
+    expect(imported).toBeGreaterThan(0);
+  });
   test('fields of the message replaced by other values', () => {
     const strange = [-1, 0, 2 ** 31, 2 ** 53 - 1, 2n ** 63n - 1n, 1e9];
     const r = random(5);
