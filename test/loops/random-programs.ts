@@ -5,7 +5,7 @@ import {
   subSat, subWrap, sum, type, variable, widen, xor, zip,
 } from '../../src/loops/build.ts';
 import { allocateContents } from '../../src/loops/interpret.ts';
-import type { Buffer, Contents, Elem, Expr, Index, Program, Stmt, Type, Var } from '../../src/loops/types.ts';
+import type { Buffer, Contents, Elem, Expr, Index, Pairing, Program, Stmt, Type, Var } from '../../src/loops/types.ts';
 
 export const elements: readonly Elem[] = ['i8', 'u8', 'i16', 'u16', 'i32', 'u32', 'i64'];
 
@@ -41,7 +41,18 @@ export const randomContents = (random: Random, e: Elem, length: number): Content
   return data;
 };
 
-const LENGTH = 64;
+/** What random vectors may be. */
+export interface Vectors {
+  /** sizes in bytes */
+  readonly sizes: readonly number[];
+  readonly pairing: Pairing;
+  /** elements of the first operand of a dot product of bytes */
+  readonly quads: readonly Elem[];
+  /** whether parts of a register have group splats, dot products and reductions too, and bytes have products */
+  readonly parts: boolean;
+}
+export const simd128Vectors: Vectors = { sizes: [4, 8, 16], pairing: 'halves', quads: [], parts: false };
+
 const ITERATIONS = 3;
 interface Context {
   readonly random: Random;
@@ -51,7 +62,9 @@ interface Context {
   readonly m: Index;
   readonly vars: Var[];
   readonly shift: Var;
-  readonly lanes: boolean;
+  readonly vectors: Vectors | null;
+  /** elements of each input, and of the results of each statement */
+  readonly length: number;
 }
 
 export interface Case {
@@ -59,13 +72,15 @@ export interface Case {
   readonly memory: ReadonlyMap<Buffer, Contents>;
 }
 
-/** `size` statements; vectors of at most sixteen bytes where `lanes` is set. */
-export const randomCase = (seed: number, size: number, lanes: boolean, name = 'run'): Case => {
+/** `size` statements, with these vectors or with scalars only; `true` stands for vectors of at most sixteen bytes. */
+export const randomCase = (seed: number, size: number, lanes: boolean | Vectors, name = 'run'): Case => {
   const random = new Random(seed);
+  const vectors = lanes === true ? simd128Vectors : lanes === false ? null : lanes;
+  const length = vectors === null ? 64 : Math.max(64, 4 * Math.max(...vectors.sizes));
   const buffers = (prefix: string, length: number, role: Buffer['role']) =>
     Object.fromEntries(elements.map((e) => [e, buffer(`${prefix}_${e}`, e, length, role)])) as Record<Elem, Buffer>;
-  const [x, table, y] = [buffers('x', LENGTH, 'in'), buffers('table', 256, 'in'), buffers('y', LENGTH * size, 'out')];
-  const context: Context = { random, inputs: x, table, i: index('i', ITERATIONS), m: index('m', 2), vars: [], shift: parameter('shift', 'i32', 0, 7), lanes };
+  const [x, table, y] = [buffers('x', length, 'in'), buffers('table', 256, 'in'), buffers('y', length * size, 'out')];
+  const context: Context = { random, inputs: x, table, i: index('i', ITERATIONS), m: index('m', 2), vars: [], shift: parameter('shift', 'i32', 0, 7), vectors, length };
   const body: Stmt[] = [];
   for (let n = 0; n < size; n++) {
     const t = randomType(context);
@@ -74,11 +89,11 @@ export const randomCase = (seed: number, size: number, lanes: boolean, name = 'r
       const v = variable(`v${n}`, t.e, t.n);
       body.push(set(v, e, { pin: random.below(4) === 0 && t.n === 1 }));
       context.vars.push(v);
-    } else body.push(store(at(y[t.e], LENGTH * n, [context.i, t.n]), e));
+    } else body.push(store(at(y[t.e], length * n, [context.i, t.n]), e));
   }
   const inner = fn('statements', { buffers: [...Object.values(x), ...Object.values(table), ...Object.values(y)], indices: [context.m], values: [context.shift], note: 'a random body' },
     [loop(context.i, body)]);
-  const [statics, tables, outs] = [buffers('in', LENGTH + 16, 'in'), buffers('lut', 256, 'const'), buffers('out', LENGTH * size, 'out')];
+  const [statics, tables, outs] = [buffers('in', length + 16, 'in'), buffers('lut', 256, 'const'), buffers('out', length * size, 'out')];
   const all = [...Object.values(statics), ...Object.values(tables), ...Object.values(outs)];
   const outer = index('outer', 2);
   const run = program(name, all, [loop(outer, [
@@ -87,9 +102,12 @@ export const randomCase = (seed: number, size: number, lanes: boolean, name = 'r
   return { program: run, memory: new Map([...Object.values(statics), ...Object.values(tables)].map((b) => [b, randomContents(random, b.e, b.length)])) };
 };
 
-const randomType = ({ random, lanes }: Context): Type => {
+/** Lane counts of the vectors of an element. */
+const lanesOf = (vectors: Vectors, e: Elem): readonly number[] => vectors.sizes.map((size) => size / bytesOf(e)).filter((n) => n >= 2);
+const randomType = ({ random, vectors }: Context): Type => {
   const e = random.pick(elements);
-  return lanes && random.below(4) > 0 ? type(e, random.pick([4, 8, 16].map((size) => size / bytesOf(e)).filter((n) => n >= 2))) : type(e);
+  const lanes = vectors === null ? [] : lanesOf(vectors, e);
+  return lanes.length > 0 && random.below(4) > 0 ? type(e, random.pick(lanes)) : type(e);
 };
 const narrower = (e: Elem): readonly Elem[] => elements.filter((x) => bitsOf(x) < bitsOf(e) && (isSigned(e) || !isSigned(x)));
 
@@ -102,12 +120,13 @@ const leaf = (c: Context, t: Type): Expr => {
     case 0: return literal(random.value(t.e), t.e, t.n);
     case 1:
       if (t.n > 1) {
-        const k = random.pick([1, 2, 4, 8, 16].filter((n) => n < t.n && sizeOf(t) === 16));
+        const k = random.pick([1, 2, 4, 8, 16, 32].filter((n) => n < t.n && (c.vectors!.parts || sizeOf(t) === 16)));
         return k === undefined ? load(at(inputs[source], 2, [i, t.n]), t.n, t.e) : splat(at(inputs[source], random.below(8), [i, 3]), k, t.n / k, t.e);
       }
       return load(at(inputs[source], 4 + random.below(4), [i, -2], [m, 9]), 1, t.e);
-    case 2: return lookup(at(c.table[source], 0), load(at(inputs.u8, 1, [i, 7]), t.n), t.e);
-    default: return load(at(inputs[source], random.below(LENGTH - t.n * ITERATIONS - 8), [i, t.n], [m, 8]), t.n, t.e);
+    case 2:
+      return random.below(2) === 0 ? lookup(at(c.table[source], 0), load(at(inputs.u8, 1, [i, 7]), t.n), t.e) : lookup(at(c.table[source], 128), load(at(inputs.i8, 2, [i, 5]), t.n), t.e);
+    default: return load(at(inputs[source], random.below(c.length - t.n * ITERATIONS - 8), [i, t.n], [m, 8]), t.n, t.e);
   }
 };
 /** Values of few bits, so that exact sums and products fit. */
@@ -119,12 +138,13 @@ const expression = (c: Context, t: Type, depth: number): Expr => {
   const { e, n } = t;
   const bits = bitsOf(e);
   const next = (like: Type = t): Expr => expression(c, like, depth - 1);
-  const full = sizeOf(t) === 16;
+  const full = sizeOf(t) >= 16;
+  const widest = Math.max(...c.vectors?.sizes ?? [8]);
   const count = (): Expr | number => (random.below(2) === 0 ? random.below(bits) : random.below(2) === 0 ? c.shift : and(next(type('i32')), bits - 1));
   const sameWidth = elements.filter((x) => bitsOf(x) === bits);
   const choices: (() => Expr)[] = [
     () => random.pick([addWrap, subWrap])(next(), next()),
-    () => (n > 1 && bits === 8 ? next() : mulWrap(next(), next())),
+    () => (n > 1 && bits === 8 && !c.vectors!.parts ? next() : mulWrap(next(), next())),
     () => random.pick([min, max, and, or, xor])(next(), next()),
     () => random.pick([shl, shr, shru])(next(), count()),
     () => {
@@ -136,8 +156,8 @@ const expression = (c: Context, t: Type, depth: number): Expr => {
   if (n > 1) choices.push(() => broadcast(next(type(e)), n));
   if (bits <= 16) {
     choices.push(() => random.pick([addSat, subSat])(next(), next()));
-    const wide: Elem = random.pick((n === 1 ? ['i16', 'i32', 'i64'] as const : n * 4 <= 16 ? ['i16', 'i32'] as const : ['i16'] as const).filter((w) => bitsOf(w) > bits));
-    if (wide !== undefined && (n === 1 || bitsOf(wide) * n <= 128)) choices.push(() => narrow(e, next(type(wide, n))));
+    const wide: Elem = random.pick((n === 1 ? ['i16', 'i32', 'i64'] as const : ['i16', 'i32'] as const).filter((w) => bitsOf(w) > bits && (n === 1 || (bitsOf(w) / 8) * n <= widest)));
+    if (wide !== undefined) choices.push(() => narrow(e, next(type(wide, n))));
   }
   if (n === 1 && bits >= 32) choices.push(() => clz(next()));
   if (e === 'i16') choices.push(() => mulQ15(next(), max(next(), -32767)));
@@ -150,23 +170,32 @@ const expression = (c: Context, t: Type, depth: number): Expr => {
     choices.push(() => widen(random.pick([0, 1]), next(type(half, 2 * n))), () => convert(e, next(type(half, n))));
     choices.push(() => { const h = random.pick([0, 1] as const); const like = type(half, 2 * n); return mulWrap(widen(h, next(like)), widen(h, next(like))); });
   }
+  if (n > 1) {
+    const narrow = random.pick(narrower(e).filter((from) => bitsOf(from) < bits && bytesOf(from) * n >= 2));
+    if (narrow !== undefined) choices.push(() => convert(e, next(type(narrow, n))));
+    const by = random.pick(elements.filter((x) => bytesOf(x) * n <= widest));
+    choices.push(() => lookup(at(c.table[random.pick([e, ...narrower(e)])]), and(next(type(by, n)), 127), e));
+  }
   if (full) choices.push(() => zip(random.pick([0, 1]), random.pick([1, 2, 4, 8].map((u) => u / bytesOf(e)).filter((u) => u >= 1)), next(), next()));
   if (full && bits <= 16) { const wide = type(bits === 8 ? 'i16' : 'i32', n / 2); choices.push(() => pack(e, next(wide), next(wide))); }
-  if (e === 'i32' && (n === 1 || n === 4)) {
-    const i64 = type('i64', n === 1 ? 1 : 2);
+  if (e === 'i32' && (n === 1 || full)) {
+    const i64 = type('i64', n === 1 ? 1 : n / 2);
+    const pairing = n === 1 ? 'halves' : c.vectors!.pairing;
     const factor = (): Expr => literal(random.below(2 ** 31 - 1), 'i32', n);
     const addends = (): Expr[] => list(n === 1 ? 1 : 2, () => shr(next(i64), 1));
-    choices.push(() => dyadic(random.pick([0, 5, 31, 32, 33, 40, 62]), 'halves', next(), factor(), addends()));
-    choices.push(() => dyadic(random.pick([add(c.shift, random.pick([3, 32])), add(and(next(type('i32')), 31), 20)]), 'halves', next(), factor(), addends()));
-    choices.push(() => dyadic2(32 + random.below(8), 'halves', shr(next(), 2), factor(), shr(next(), 2), shr(next(), 4), addends()));
+    choices.push(() => dyadic(random.pick([0, 5, 31, 32, 33, 40, 62]), pairing, next(), factor(), addends()));
+    choices.push(() => dyadic(random.pick([add(c.shift, random.pick([3, 32])), add(and(next(type('i32')), 31), 20)]), pairing, next(), factor(), addends()));
+    choices.push(() => dyadic2(32 + random.below(8), pairing, shr(next(), 2), factor(), shr(next(), 2), shr(next(), 4), addends()));
     choices.push(() => dot(1, small(c, t), small(c, t), small(c, t)));
   }
-  if (e === 'i32' && n === 4) {
-    choices.push(() => dot(2, small(c, t), small(c, type('i16', 8)), small(c, type('i16', 8))));
-    choices.push(() => { const k = random.pick([2, 4]); return reduce(k, list(k, () => small(c, t))); });
+  if (e === 'i32' && c.vectors !== null && (full || c.vectors.parts)) {
+    const { quads } = c.vectors;
+    choices.push(() => dot(2, small(c, t), small(c, type('i16', 2 * n)), small(c, type('i16', 2 * n))));
+    if (quads.length > 0) choices.push(() => dot(4, small(c, t), next(type(random.pick(quads), 4 * n)), next(type('i8', 4 * n))));
+    if (n > 1) choices.push(() => { const k = random.pick([2, 4, 8, 16].filter((groups) => n % groups === 0)); return reduce(k, list(k, () => small(c, t))); });
   }
-  if (n === 1 && c.lanes) {
-    const lanes = random.pick([4, 8, 16].map((size) => size / bytesOf(e)).filter((l) => l >= 2));
+  if (n === 1 && c.vectors !== null && lanesOf(c.vectors, e).length > 0) {
+    const lanes = random.pick(lanesOf(c.vectors, e));
     choices.push(() => across(random.pick(['min', 'max']), next(type(e, lanes))));
     if (isSigned(e) && bits >= 16) choices.push(() => across('add', small(c, type(e, lanes))));
   }

@@ -16,6 +16,7 @@ import { bitsOf, isSigned, limitsOf, showType } from '../../loops/build.ts';
 import {
   LoopError, type Address, type Affine, type Buffer, type Elem, type Expr, type Fn, type Program, type Stmt, type Type, type Var,
 } from '../../loops/types.ts';
+import { rangesOf, type Interval, type Ranges } from '../../loops/verify.ts';
 import { expressionsOf, functionsOf, operandsOf, unrolled, visit, visitStatements } from '../../loops/walk.ts';
 import { identifier } from '../identifier.ts';
 
@@ -24,15 +25,18 @@ export interface CContext {
   expr(e: Expr): string;
   /** a pointer to the first element of an address, with the buffer's own type */
   pointer(at: Address): string;
+  /** bounds of a scalar expression */
+  range(e: Expr): Interval;
   /** asks for a text that is printed once, above all functions */
   helper(name: string, text: string): void;
 }
+/** What a vector table prints: an expression, other than a variable, with lanes in its result or its operands. */
+export type Lanes = Exclude<Expr, Var>;
 /** The vector types and instructions of one machine. */
 export interface CVectors {
   readonly includes: readonly string[];
   type(t: Type): string;
-  /** an expression with lanes in its result or its operands */
-  expr(e: Expr, context: CContext): string;
+  expr(e: Lanes, context: CContext): string;
   store(at: Address, value: Expr, context: CContext): string;
   /** constraint letter of a vector register in GNU inline assembly */
   readonly register: string;
@@ -228,12 +232,14 @@ class Scope implements CContext {
   /** the block where a variable is declared */
   private readonly homes = new Map<Var, readonly Stmt[]>();
   private readonly declared = new Set<Var>();
+  readonly range: Ranges;
 
   constructor(body: readonly Stmt[], places: ReadonlyMap<Buffer, string>, names: Names, tools: Tools, params: readonly Var[] = []) {
     this.body = body;
     this.places = places;
     this.names = names;
     this.tools = tools;
+    this.range = rangesOf(body);
     for (const v of params) this.declared.add(v);
     this.settle();
   }
@@ -311,7 +317,7 @@ class Scope implements CContext {
     const pinned = pin ? [`${indent}LB_PIN("+${v.type.n === 1 ? 'r' : this.vectors(v.type).register}", ${name});`] : [];
     if (pin) this.tools.need('pin');
     const accumulates = !fresh && v.type.n === 1 && (bitsOf(v.type.e) >= 32)
-      ? e.op === 'add' && e.a === v ? this.plain(e.b) : e.op === 'dot' && e.acc === v ? `${this.expr(e.a)} * ${this.expr(e.b)}` : null
+      ? e.op === 'add' && e.a === v ? this.plain(e.b) : e.op === 'dot' && e.d === 1 && e.acc === v ? `${this.expr(e.a)} * ${this.expr(e.b)}` : null
       : null;
     if (accumulates !== null) return [`${indent}${name} += ${accumulates};`, ...pinned];
     const value = v.type.n === 1 ? this.as(v.type.e, e) : this.plain(e);
@@ -366,10 +372,10 @@ class Scope implements CContext {
   }
 
   expr(e: Expr): string {
+    if (e.op === 'var') return this.names.of(e);
     if (e.type.n > 1 || operandsOf(e).some(({ type }) => type.n > 1)) return this.vectors(e.type).expr(e, this);
     const elem = e.type.e;
     switch (e.op) {
-      case 'var': return this.names.of(e);
       case 'const': return literalOf(e.value, elem);
       case 'load': return isInt(elem) || e.at.buffer.e === elem ? this.element(e.at) : `(${ctypeOf(elem)})${this.element(e.at)}`;
       case 'lookup': {
