@@ -25,7 +25,7 @@ interface Taps {
   readonly run: number;
 }
 /** Without vectors, runs shorter than this are gathered into one: a compiler's vectors pay for every run with a sum across lanes. */
-const SHORT_RUN = 64;
+const SHORT_RUN = 32;
 
 interface Shape {
   readonly window: WindowShape;

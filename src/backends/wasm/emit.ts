@@ -26,6 +26,8 @@ export const wasm = {
     return {
       artefacts: [
         file(`${id}.wasm`, bytes), file(`${id}.mjs`, moduleText(id, ports, addresses)), file(`${id}.d.ts`, declarationText(id, ports)),
+        // what TypeScript looks for beside an .mjs file
+        file(`${id}.d.mts`, `export * from './${id}.js';\n`),
       ],
       arenaBytes: lowered.plan.arenaBytes, weightBytes: lowered.weightBytes,
     };
