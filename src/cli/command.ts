@@ -71,6 +71,8 @@ export const reportFailure = (cause: unknown, terminal: Terminal): number => {
 export const failureOf = (cause: unknown): { readonly diagnostics: readonly Diagnostic[]; readonly kind: FailureKind } => {
   if (cause instanceof CompileError) return { diagnostics: cause.diagnostics, kind: cause.kind };
   if (cause instanceof CommanderError) return { diagnostics: [fromCommander(cause)], kind: 'usage' };
+  const { syscall, path } = cause as NodeJS.ErrnoException;
+  if (cause instanceof Error && syscall !== undefined && path !== undefined) return { diagnostics: [errors.fileSystem(path, reasonOf(cause))], kind: 'usage' };
   const what = cause instanceof Error ? cause.message : String(cause);
   return { diagnostics: [errors.internal(what.split('\n')[0])], kind: 'internal' };
 };

@@ -27,6 +27,7 @@ export const errors = {
     error('LB0103', `${flag} ${quoteName(value)} is not available in this version`, null, available),
   unreadableFile: (path: string, why: string) => error('LB0104', `${quoteName(path)} cannot be read: ${why}`, null, 'check the path'),
   unwritableFile: (path: string, why: string) => error('LB0105', `${quoteName(path)} cannot be written: ${why}`, null, 'check the path and its permissions'),
+  fileSystem: (path: string, why: string) => error('LB0122', `${quoteName(path)} cannot be used: ${why}`, null, 'check the path and its permissions'),
   outputExists: (folder: string) =>
     error('LB0106', `${quoteName(folder)} exists and was not made by lowbitc`, null, 'choose another -o, or replace it with --force'),
   notAnArtefact: (folder: string, why: string) =>
