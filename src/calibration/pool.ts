@@ -38,8 +38,8 @@ export interface MapOptions {
 /** Samples in a block. Part of the meaning of results that are sums of floats: do not tie it to the number of threads. */
 const BLOCK = 4;
 const MOST_THREADS = 4;
-/** Milliseconds of remaining work below which starting threads does not pay. */
-const WORTH_THREADS = 1500;
+/** Milliseconds of remaining work below which threads do not pay: each takes a second to start on a busy machine, and 40 MB. */
+const WORTH_THREADS = 8000;
 
 /** Runs the job on every block and hands the results to `take` in order. */
 export const mapSamples = async <A, R>(
