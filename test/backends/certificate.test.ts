@@ -24,7 +24,7 @@ describe('every kernel op computes with integers only', () => {
     expect([floatInstructions(found), divisions(found)]).toEqual([[], []]);
     expect(found.instructions).toBeGreaterThan(1000);
   });
-  it.skipIf(!canScan).each([['-O3'], ['-O2']])('in machine code made with %s (needs a C compiler and objdump)', (flag) => {
+  it.skipIf(!canScan).each([['-O3']])('in machine code made with %s (needs a C compiler and objdump)', (flag) => {
     const scans = scanObjects(join(folder, 'cpu'), [flag]);
     expect(Array.isArray(scans) && scans.map(({ file, float, division, foreign }) => ({ file, float, division, foreign }))).toEqual([
       { file: 'all.c', float: {}, division: {}, foreign: [] }, { file: 'all_weights.c', float: {}, division: {}, foreign: [] },

@@ -309,6 +309,7 @@ const fixedCases: readonly Case[] = [
       return s.b.emit(reshape, { x: s.b.emit(clamp, { x: both }, { low: -100, high: 115 }) }, { shape: [2, 12] });
     },
   },
+  { name: 'a constant as output', build: (s) => s.constant('i8', [30]) },
   { name: 'an input as output', build: (s) => s.input('i16', 9) },
   { name: 'part of a value as output', build: (s) => s.b.emit(slice, { x: s.b.emit(clamp, { x: s.input('i16', 9) }, { low: -5, high: 99 }) }, { axis: 0, start: 2, end: 7, step: 1 }) },
 ];

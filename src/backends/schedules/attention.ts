@@ -159,7 +159,7 @@ const attentionFn = ({ share, target }: ScheduleContext) => (name: string, shape
       ...[...bounds.values()].flatMap(({ setup }) => setup),
       loop(o, [
         set(factor, load(at(scales, 0, [o, 2]))), set(shift, rowShift(load(at(scales, 1, [o, 2])))), set(half, rowHalf(shift)),
-        ...overNest({ shape: [depthV], strides: [[1]] }, target.lanes, (run, locate) => {
+        ...overNest({ shape: [depthV], strides: [[1]] }, runOf(target.lanes), (run, locate) => {
           const words = readWords(moved(locate(0, sums), 0, [o, depthV]), 1, run);
           const n = words.parts[0].type.n;
           const addends = n === 1 ? [half] : [broadcast(half, n / 2), broadcast(half, n / 2)];
@@ -216,7 +216,7 @@ const rowFn = (name: string, { keys, padded, masked, newtonSteps, capped, wide, 
       ...(keys === whole * lanes ? [] : [loop(rest, [set(top, max(top, load(at(logits, whole * lanes, [rest, 1]))))])]),
     ];
   /** Differences up to 2^32 − 1, cut to `cap` as unsigned words; masked logits may lie above the maximum and are dropped later. */
-  const exponents: readonly Stmt[] = overNest(collapse([keys], [[1]]), capped ? lanes : 1, (run, locate) => {
+  const exponents: readonly Stmt[] = overNest(collapse([keys], [[1]]), capped ? runOf(lanes) : 1, (run, locate) => {
     const words = readWords(locate(0, logits), 1, run);
     const made = words.parts.map((part) => {
       const n = part.type.n;

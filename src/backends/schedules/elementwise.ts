@@ -1,7 +1,7 @@
 /** `requantize_mul`, `clamp`, `table` and `table_interpolated`: one result element from one element of each operand. */
 import type { Value } from '../../ir/graph.ts';
 import { normalAxis } from '../../ir/dim.ts';
-import { add, and, at, broadcast, buffer, clamp as limited, convert, dyadic, fn, list, load, max, min, moved, mul, parameter, set, shr, sub, variable } from '../../loops/build.ts';
+import { add, and, at, broadcast, buffer, clamp as limited, convert, dyadic, fn, load, max, min, mul, parameter, set, shr, sub, variable } from '../../loops/build.ts';
 import type { Buffer, Elem, Expr, Fn, Stmt } from '../../loops/types.ts';
 import { elemOf, limits, operand, shapeOf, type Binding, type Schedule } from './kernel.ts';
 import { broadcastStrides, collapse, extentOf, overNest, rowMajor, type Nest } from './nest.ts';
@@ -69,7 +69,7 @@ const productFn = (target: Target) => (name: string, { nest, x, y, out, wide, na
     };
   };
   const prepared = new Map([1, runOf(target.lanes)].map((run) => [run, prepare(run)]));
-  const body = overNest(nest, target.lanes, (run, locate) => {
+  const body = overNest(nest, runOf(target.lanes), (run, locate) => {
     const { spread, bounds, addends } = prepared.get(run)!;
     const [a, b] = [readWords(locate(1, left), nest.strides[1][inner], run), readWords(locate(2, right), nest.strides[2][inner], run)];
     const products = a.parts.map((part, i) => mul(sub(part, spread(zeroX)), sub(b.parts[i], spread(zeroY))));
@@ -104,11 +104,8 @@ const clampFn = (target: Target) => (name: string, { nest, e, alias }: ClampShap
   const result = buffer('out', e, extentOf(nest, 0), 'out');
   const source = sourceOf('x', e, nest, 1, result, alias);
   const [low, high] = [parameter('low', e, ...limits(e)), parameter('high', e, ...limits(e))];
-  const body = overNest(nest, target.lanes, (run, locate) => {
-    const n = Math.min(run, vectorLanes(target, e));
-    return writeCodes(locate(0, result), list(run / n, (i) =>
-      min(max(load(moved(locate(1, source), i * n), n), broadcast(low, n)), broadcast(high, n))));
-  });
+  const body = overNest(nest, vectorLanes(target, e), (run, locate) =>
+    writeCodes(locate(0, result), [min(max(load(locate(1, source), run), broadcast(low, run)), broadcast(high, run))]));
   return fn(name, { buffers: [result, ...unlessShared(alias, source)], values: [low, high] }, body);
 };
 
@@ -137,7 +134,7 @@ const tableFn = ({ lanes }: Target) => (name: string, { nest, x, out, alias }: T
   const source = sourceOf('x', x, nest, 1, result, alias);
   const entries = buffer('values', out, extentOf(nest, 2) - 1 + 256, 'const');
   const byRow = nest.strides[2].some((stride) => stride !== 0);
-  const body = overNest(nest, byRow || x !== out ? 1 : lanes, (run, locate) => {
+  const body = overNest(nest, byRow || x !== out ? 1 : runOf(lanes), (run, locate) => {
     const code = variable('code', x, run);
     const row = locate(2, entries).terms;
     return [set(code, load(locate(1, source), run)), ...writeCodes(locate(0, result), [tableEntry(entries, code, row)])];

@@ -12,7 +12,7 @@ import type { Address, Buffer, Elem, Expr, Fn, Index, Stmt, Var } from '../../lo
 import { product, type ScheduleContext } from './kernel.ts';
 import { collapse, overNest } from './nest.ts';
 import { makeRescale, type Rescale, type RescaleClass } from './rescale.ts';
-import type { Target } from './target.ts';
+import { vectorLanes, type Target } from './target.ts';
 import { runOf } from './words.ts';
 
 /** How a row of A is walked: outer axes of runs, each with its stride, then `run` neighbours. */
@@ -202,8 +202,7 @@ export const multiply = (
 /** Copies `rows` runs of `run` codes, widened, less a zero point: source and target strides between rows as given. */
 export const widenRows = (from: Address, to: Address, rows: number, run: number, rowFrom: number, rowTo: number, zeroPoint: number, target: Target): readonly Stmt[] => {
   const e = to.buffer.e;
-  const lanes = target.lanes === 1 ? 1 : e === 'i32' ? target.lanes / 2 : target.lanes;
-  return overNest(collapse([rows, run], [[rowFrom, 1], [rowTo, 1]]), lanes, (n, locate) => {
+  return overNest(collapse([rows, run], [[rowFrom, 1], [rowTo, 1]]), vectorLanes(target, e), (n, locate) => {
     const [source, goal] = [locate(0, from.buffer), locate(1, to.buffer)];
     const codes: Expr = load(moved(from, source.offset, ...source.terms), n, e);
     return [store(moved(to, goal.offset, ...goal.terms), zeroPoint === 0 ? codes : sub(codes, zeroPoint))];
@@ -213,8 +212,7 @@ export const widenRows = (from: Address, to: Address, rows: number, run: number,
 /** Fills `rows` runs with one code. */
 export const fillRows = (to: Address, rows: number, run: number, rowTo: number, code: number, target: Target): readonly Stmt[] => {
   const e = to.buffer.e;
-  const lanes = target.lanes === 1 ? 1 : e === 'i32' ? target.lanes / 2 : e === 'i16' ? target.lanes : 2 * target.lanes;
-  return overNest(collapse([rows, run], [[rowTo, 1]]), lanes, (n, locate) => {
+  return overNest(collapse([rows, run], [[rowTo, 1]]), vectorLanes(target, e), (n, locate) => {
     const goal = locate(0, to.buffer);
     return [store(moved(to, goal.offset, ...goal.terms), literal(code, e, n))];
   });

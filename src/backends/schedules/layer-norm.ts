@@ -78,7 +78,7 @@ const layerNormFn = ({ lanes: allLanes, pairing }: Target) => (name: string, { r
       set(drop, sub(add(root.k, 30), fraction)),
       set(half, shl(literal(1, 'i64'), sub(drop, 1))),
       ...(lanes === 1 ? [] : [set(less, convert('i32', s1)), set(negated, convert('i32', sub(literal(0, 'i64'), root.y)))]),
-      ...overNest({ shape: [rows, channels].slice(1), strides: [[1], [1]] }, lanes, (run, locate) => {
+      ...overNest({ shape: [channels], strides: [[1], [1]] }, runOf(lanes), (run, locate) => {
         const there = locate(0, source);
         const words = readWords({ ...there, terms: [...there.terms, [r, channels]] }, 1, run);
         const factors = readWords(locate(1, muls), 1, run);

@@ -1,7 +1,7 @@
 /** Moving elements: reshape, transpose, concat, slice, pad, gather_rows. Nothing is computed; any element type. */
 import { normalAxis } from '../../ir/dim.ts';
 import type { Value } from '../../ir/graph.ts';
-import { at, buffer, bytesOf, clamp, convert, fn, index, literal, load, loop, moved, set, store, variable } from '../../loops/build.ts';
+import { at, buffer, clamp, convert, fn, index, literal, load, loop, moved, set, store, variable } from '../../loops/build.ts';
 import type { Elem, Fn, Stmt } from '../../loops/types.ts';
 import { elemOf, limits, operand, product, shapeOf, type Kernel, type Schedule, type ScheduleContext } from './kernel.ts';
 import { collapse, overNest, rowMajor, type Nest } from './nest.ts';
@@ -33,8 +33,7 @@ const move = (stem: string, output: Value, operands: readonly Value[], blocks: r
 const moveFn = (target: Target) => (name: string, { e, length, lengths, blocks, fill }: MoveShape): Fn => {
   const result = buffer('out', e, length, 'out');
   const sources = lengths.map((n, k) => buffer(`x${k}`, e, n, 'in'));
-  /** `overNest` walks runs of twice the lanes it is given. */
-  const lanes = target.lanes === 1 || bytesOf(e) === 8 ? 1 : vectorLanes(target, e) / 2;
+  const lanes = vectorLanes(target, e);
   const filled: readonly Stmt[] = fill === null ? [] : overNest({ shape: [length], strides: [[1]] }, lanes, (run, locate) => [store(locate(0, result), literal(fill, e, run))]);
   const body = blocks.flatMap(({ nest, operand: k, to, from }) =>
     overNest(nest, lanes, (run, locate) => [store(locate(0, result, to), load(locate(1, sources[k], from), run))]));
@@ -114,11 +113,10 @@ const gatherFn = (target: Target) => (name: string, { e, rows, row, indices, cou
   const list = buffer('indices', indices, count, 'in');
   const i = index('i', count);
   const chosen = variable('chosen', 'i32');
-  const lanes = target.lanes === 1 || bytesOf(e) === 8 ? 1 : vectorLanes(target, e) / 2;
   const [least, greatest] = limits(indices);
   return fn(name, { buffers: [result, table, list] }, [loop(i, [
     set(chosen, convert('i32', clamp(load(at(list, 0, [i, 1])), Math.max(0, least), Math.min(rows - 1, greatest)))),
-    ...overNest({ shape: [row], strides: [[1], [1]] }, lanes, (run, locate) => [
+    ...overNest({ shape: [row], strides: [[1], [1]] }, vectorLanes(target, e), (run, locate) => [
       store(moved(locate(0, result), 0, [i, row]), load(moved(locate(1, table), 0, [chosen, row]), run)),
     ]),
   ])]);

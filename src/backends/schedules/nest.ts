@@ -4,7 +4,6 @@
  */
 import { at, index, list, loop } from '../../loops/build.ts';
 import type { Address, Buffer, Index, Stmt } from '../../loops/types.ts';
-import { runOf } from './words.ts';
 
 export interface Nest {
   /** sizes, outermost first; at least one axis */
@@ -48,13 +47,13 @@ export const rowMajor = (shape: readonly number[]): readonly number[] => {
 export type Locate = (operand: number, buffer: Buffer, offset?: number) => Address;
 
 /**
- * The loops over a nest. The innermost axis is walked in runs of `runOf(lanes)` elements where every operand has stride 0 or 1 there,
- * and its rest element by element; `body` is called once for each kind of run.
+ * The loops over a nest. The innermost axis is walked in runs of `wanted` elements where every operand has stride 0 or 1 there, and its
+ * rest element by element; `body` is called once for each kind of run.
  */
-export const overNest = ({ shape, strides }: Nest, lanes: number, body: (run: number, locate: Locate) => readonly Stmt[]): readonly Stmt[] => {
+export const overNest = ({ shape, strides }: Nest, wanted: number, body: (run: number, locate: Locate) => readonly Stmt[]): readonly Stmt[] => {
   const inner = shape.length - 1;
   const outer = list(inner, (axis) => index(`i${axis}`, shape[axis]));
-  const run = strides.every((stride) => stride[inner] === 0 || stride[inner] === 1) ? runOf(lanes) : 1;
+  const run = strides.every((stride) => stride[inner] === 0 || stride[inner] === 1) ? wanted : 1;
   const whole = Math.floor(shape[inner] / run);
   const piece = (count: number, length: number, start: number): readonly Stmt[] => {
     if (count === 0) return [];

@@ -91,15 +91,14 @@ const rowFn = (name: string, { op, kernel: [kh, kw], dilations, stride, outWidth
   const overTaps = (body: readonly Stmt[]): Stmt => loop(ky, [loop(kx, body)]);
 
   if (op === 'max_pool') {
-    const lanes = target.lanes === 1 ? 1 : vectorLanes(target, x) / 2;
-    const body = overNest(nest, lanes, (run, locate) => {
+    const body = overNest(nest, vectorLanes(target, x), (run, locate) => {
       const top = variable('top', x, run);
       return [set(top, load(locate(1, source), run)), overTaps([set(top, max(top, load(tap(locate(1, source)), run)))]), store(locate(0, result), top)];
     });
     return fn(name, { buffers: [result, source] }, body);
   }
   const prepared = new Map([1, runOf(target.lanes)].map((run) => [run, rescale.prepare(run)]));
-  const body = overNest(nest, target.lanes, (run, locate) => {
+  const body = overNest(nest, runOf(target.lanes), (run, locate) => {
     const { channels: constantsOf, finish } = prepared.get(run)!;
     const { clear, accumulate, sums } = summing(run, target, tap(locate(1, source)));
     const { setup, constants } = constantsOf((one) => ({ from: locate(2, one), stride: 1 }));

@@ -51,15 +51,14 @@ const reduceFn = (target: Target) => (name: string, { op, kept, reduced, length,
   const term = (from: Address): Address => moved(from, 0, ...axes.map((r, axis) => [r, reduced.strides[0][axis]] as const));
   const overTerms = (body: readonly Stmt[]): readonly Stmt[] => axes.reduceRight<readonly Stmt[]>((stmts, r) => [loop(r, stmts)], body);
   if (op === 'reduce_max') {
-    const lanes = target.lanes === 1 ? 1 : vectorLanes(target, x) / 2;
-    const body = overNest(kept, lanes, (run, locate) => {
+    const body = overNest(kept, vectorLanes(target, x), (run, locate) => {
       const top = variable('top', x, run);
       return [set(top, load(locate(1, source), run)), ...overTerms([set(top, max(top, load(term(locate(1, source)), run)))]), store(locate(0, result), top)];
     });
     return fn(name, { buffers: [result, source] }, body);
   }
   const prepared = new Map([1, runOf(target.lanes)].map((run) => [run, rescale.prepare(run)]));
-  const body = overNest(kept, target.lanes, (run, locate) => {
+  const body = overNest(kept, runOf(target.lanes), (run, locate) => {
     const { channels, finish } = prepared.get(run)!;
     const { clear, accumulate, sums } = summing(run, target, term(locate(1, source)));
     const { setup, constants } = channels((one) => ({ from: locate(2, one), stride: kept.strides[2][inner] }));

@@ -46,7 +46,7 @@ const requantizeFn = (target: Target) => (name: string, { nest, x, rescale: shap
   const second = alias === 'y' ? result : rescale.y;
   const inner = nest.shape.length - 1;
   const prepared = new Map([1, runOf(target.lanes)].map((run) => [run, rescale.prepare(run)]));
-  const body = overNest(nest, target.lanes, (run, locate) => {
+  const body = overNest(nest, runOf(target.lanes), (run, locate) => {
     const { channels, finish } = prepared.get(run)!;
     const sums = readWords(locate(1, source), nest.strides[1][inner], run);
     const { setup, constants } = channels((list) => ({ from: locate(2, list), stride: nest.strides[2][inner] }));

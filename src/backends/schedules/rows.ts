@@ -2,12 +2,11 @@
  * Windows over an image [N, H, W, C]: the rows that a block of output rows reads are copied, widened and with their border written
  * out, into a band of scratch memory. Windows then need no test for the border, and no tensor is ever copied as a whole patch matrix.
  */
-import { at, index, loop, moved } from '../../loops/build.ts';
+import { at, bytesOf, index, loop } from '../../loops/build.ts';
 import type { Address, Buffer, Elem, Index, Stmt } from '../../loops/types.ts';
 import { fillRows, widenRows } from './gemm.ts';
 import { shapeOf } from './kernel.ts';
 import type { Value } from '../../ir/graph.ts';
-import { bytesOf } from '../../loops/build.ts';
 import type { Target } from './target.ts';
 
 export interface WindowAttrs {
@@ -78,6 +77,8 @@ export const overBlocks = (w: WindowShape, band: Band, source: Buffer, into: Buf
   const starts = Array.from({ length: Math.ceil(outHeight / band.block) }, (_, i) => i * band.block);
   const rowsAt = (first: number): number => Math.min(band.block, outHeight - first);
   const classOf = (first: number): string => JSON.stringify([rowsAt(first), coverOf(first, rowsAt(first))]);
+  const gap = (count: number, row: number): readonly Stmt[] =>
+    (count === 0 ? [] : fillRows(at(into, row * band.row + left), count, run, band.row, fill, target));
   const stmts: Stmt[] = [];
   for (let i = 0; i < starts.length;) {
     let end = i + 1;
@@ -88,12 +89,9 @@ export const overBlocks = (w: WindowShape, band: Band, source: Buffer, into: Buf
     const from = (first * strides[0] - pads[0] + above) * run;
     const copy = inside === 0 ? []
       : widenRows(at(source, from, sample, [b, band.block * strides[0] * run]), at(into, above * band.row + left), inside, run, run, band.row, 0, target);
-    const border = [...fillGap(above, 0), ...fillGap(below, above + inside)];
+    const border = [...gap(above, 0), ...gap(below, above + inside)];
     stmts.push(loop(b, [...border, ...copy, ...body({ rows, first, terms: [[n, outHeight], [b, band.block]] })]));
     i = end;
-  }
-  function fillGap(rows: number, at0: number): readonly Stmt[] {
-    return rows === 0 ? [] : fillRows(moved(at(into), at0 * band.row + left), rows, run, band.row, fill, target);
   }
   const sides = [[0, left], [left + run, pads[3] * channels]].filter(([, length]) => length > 0)
     .flatMap(([offset, length]) => fillRows(at(into, offset), band.rows, length, band.row, fill, target));

@@ -68,7 +68,7 @@ const softmaxFn = ({ lanes, pairing }: Target) => (name: string, { rows, length,
       ]),
       ...scale.setup,
       set(half, rowHalf(scale.shift)),
-      ...overNest({ shape: [length], strides: [[1]] }, lanes, (run, locate) => {
+      ...overNest({ shape: [length], strides: [[1]] }, runOf(lanes), (run, locate) => {
         const words = readWords(locate(0, weights), 1, run);
         const n = words.parts[0].type.n;
         const addends = n === 1 ? [half] : [broadcast(half, n / 2), broadcast(half, n / 2)];
