@@ -3,8 +3,8 @@
  * padded by the caller), sums are 32-bit; the accumulator bound of the op proves that no partial sum leaves 32 bits.
  *
  * A row of A is `segments` runs of `run` elements: one run for a plain product, one for each row of taps of a convolution. B holds, for
- * each panel of columns, the same runs in the same order: [segment][step][vector][lane][d], columns beyond none: the last panel starts
- * early enough to end with the last column, so some columns may be computed twice, with equal results.
+ * each panel of columns, the same runs in the same order: [segment][step][vector][lane][d]. The last panel starts early enough to end
+ * with the last column, so some columns may be computed twice, with equal results, and no panel is partly empty.
  */
 import { bitsOf, type DType } from '../../ir/dtype.ts';
 import { and, at, buffer, call, dot, fn, grid, index, list, literal, load, loop, moved, set, shl, shr, splat, store, sub, variable, xor, zero } from '../../loops/build.ts';
