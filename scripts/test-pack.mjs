@@ -1,6 +1,6 @@
 /**
  * What a user of the published package meets: packs it, installs the tarball in an empty folder, compiles and evaluates the example
- * there, and imports every entry point. Needs the registry for the dependencies.
+ * there, imports every entry point, and type-checks a program that uses them. Needs the registry for the dependencies.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -33,6 +33,23 @@ try {
     console.log('entry points: ' + Object.keys(all).join(', '));
   `);
   process.stdout.write(run('node', ['user.mjs']));
+  writeFileSync(join(folder, 'user.ts'), `
+    import { definePlugin, openSamples, type Compilation } from 'lowbitc';
+    import { emitWasm } from 'lowbitc/backends';
+    import { mapGraph, real, type Graph } from 'lowbitc/ir';
+    import { definePass, foldBatchNorm, runPass } from 'lowbitc/passes';
+    const pass = definePass<'float', 'float', { readonly limit: number }>({
+      name: 'own-pass', from: 'float', to: 'float', summary: 'an example', options: { limit: real('a limit', 1) },
+      run: (graph, { limit }) => (limit > 1 ? mapGraph(graph, 'float', () => null) : graph),
+    });
+    export default definePlugin({ name: 'user', passes: [{ pass, before: 'quantize-activations' }] });
+    export const use = (float: Graph<'float'>, { graph }: Compilation): unknown =>
+      [runPass(foldBatchNorm, float), emitWasm(graph as Graph<'kernel'>, { name: 'm' }), openSamples('x.npy', float.inputs).count];
+    // @ts-expect-error a step has no such option
+    void runPass(pass, null as never, { limits: 1 });
+  `);
+  run(join(root, 'node_modules/.bin/tsc'), ['--noEmit', '--strict', '--module', 'nodenext', '--target', 'es2023', 'user.ts']);
+  console.log('types: they fit');
 } finally {
   rmSync(folder, { recursive: true, force: true });
 }

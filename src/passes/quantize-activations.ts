@@ -57,6 +57,8 @@ export const quantizeActivations = definePass<'float', 'quant', QuantizeActivati
     outputBits: int('width of graph outputs, 8 or 16', 16),
   },
   async run(graph, options, context) {
+    const refused = nodesWithoutIntegerForm(graph);
+    if (refused.length > 0) throw new CompileError(refused.map(errors.noIntegerForm), 'unsupported');
     const { calibration } = context;
     if (calibration === null) throw new CompileError(errors.needsData('quantize-activations'), 'usage');
     const ranges = await calibration.ranges(graph, { method: options.range, bits: options.bits, percentile: options.percentile });
@@ -85,6 +87,10 @@ const traits: Readonly<Record<FloatNode['op'], Trait | null>> = {
   div: null, min: null, max: null, rms_norm: null, expand: null, where: null,
 };
 const accumulating: ReadonlySet<string> = new Set(['conv', 'linear', 'matmul']);
+
+/** Nodes that no pass can turn into integers. */
+export const nodesWithoutIntegerForm = (graph: Graph<'float'>): readonly Node[] =>
+  graph.nodes.filter(({ op }) => ((traits as Readonly<Record<string, Trait | null>>)[op] ?? null) === null);
 
 const traitOf = (node: Node): Trait => {
   const trait = (traits as Readonly<Record<string, Trait | null>>)[node.op] ?? null;
