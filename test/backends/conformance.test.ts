@@ -102,6 +102,9 @@ const emittedWasm = async (graph: Graph<'kernel'>, samples: readonly Codes[]): P
   return samples.map(run);
 };
 
+/** Vectors of eight lanes whose 64-bit products come from even and odd lanes, as on x86. */
+const wideVectors: Target = { ...simd128, name: 'vectors of 32 bytes', lanes: 8, pairing: 'evenodd' };
+
 describe('every kernel op on every target', () => {
   const graph = graphOf(cases, 1);
   const samples = samplesFor(graph, 2);
@@ -117,7 +120,7 @@ describe('every kernel op on every target', () => {
     });
     expect(narrow.map(({ name }) => name)).toEqual([]);
   });
-  it.each([portableC, simd128])('loop program for $name under the interpreter', (target) => {
+  it.each([portableC, simd128, wideVectors])('loop program for $name under the interpreter', (target) => {
     const small = graphOf(cases.filter(({ large }) => large !== true), 3);
     const sample = samplesFor(small, 4).slice(0, 1);
     expect(differences(referenceOf(small, sample), interpreted(small, target, sample))).toEqual([]);

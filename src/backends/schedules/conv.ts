@@ -7,8 +7,8 @@ import type { Value } from '../../ir/graph.ts';
 import { at, buffer, fn, index, load, loop, moved, store } from '../../loops/build.ts';
 import type { Address, Buffer, Elem, Fn, Stmt } from '../../loops/types.ts';
 import { depthwise } from './depthwise.ts';
-import { fillRows, multiply, packPanels, packsNibbles, panelLength, panelStarts, targetFor, unpackedLength, walkOf, type Walk } from './gemm.ts';
-import { constant, elemOf, operand, packed, perChannel, product, scratch, shapeOf, type Binding, type Schedule, type ScheduleContext } from './kernel.ts';
+import { constantsLength, fillRows, multiply, packPanels, panelConstants, packsNibbles, panelLength, panelStarts, targetFor, unpackedLength, walkOf, type Walk } from './gemm.ts';
+import { constant, elemOf, operand, packed, product, scratch, shapeOf, type Binding, type Schedule, type ScheduleContext } from './kernel.ts';
 import { rowProduct } from './linear.ts';
 import { collapse, overNest } from './nest.ts';
 import { makeRescale, rescaleBindings, rescaleClass, rescaleValues, type RescaleClass } from './rescale.ts';
@@ -73,7 +73,7 @@ export const conv: Schedule = (step, context) => {
   const unpacked = unpackedLength(walk, target);
   const buffers: readonly Binding[] = [
     { kind: 'value', value: step.output }, operand(x), packed(weight.name, panels), scratch('i16', bandLength(band)), ...(unpacked === null ? [] : [scratch('i8', unpacked)]),
-    ...(gathered ? [scratch('i16', window.outWidth * walk.padded)] : []), ...rescaleBindings(step, !key.inPlace, (list) => perChannel(list, outputs)),
+    ...(gathered ? [scratch('i16', window.outWidth * walk.padded)] : []), ...rescaleBindings(step, !key.inPlace, (list) => panelConstants(list, columns, target, attrs.group)),
   ];
   return { fn: context.share('conv', key, convFn(context)), buffers, values: rescaleValues(step) };
 };
@@ -86,7 +86,7 @@ const convFn = ({ share }: ScheduleContext) => (name: string, { window: w, band,
   const source = buffer('x', x, w.batch * w.height * w.width * w.channels, 'in');
   const weights = buffer('w', 'i8', group * groupLength, 'const');
   const rows = buffer('rows', 'i16', bandLength(band), 'temp');
-  const rescale = makeRescale(ending, target, { channels: outputs, y: pixels * outputs }, inPlace ? result : null);
+  const rescale = makeRescale(ending, target, { channels: group * constantsLength(columns, target), y: pixels * outputs }, inPlace ? result : null);
   const bytes = unpackedLength(walk, target);
   const unpacked = bytes === null ? null : buffer('unpacked', 'i8', bytes, 'temp');
   const patches = buffer('patches', 'i16', w.outWidth * walk.padded, 'temp');
@@ -102,7 +102,7 @@ const convFn = ({ share }: ScheduleContext) => (name: string, { window: w, band,
       ...(taps === null ? [] : gather(windows, patches, taps, w.outWidth, pixelStride, walk.padded)),
       ...multiply(tile, w.outWidth, columns, rescale, {
         out, a: taps === null ? windows : at(patches), b: at(weights, 0, [g, groupLength]),
-        y: rescale.y === null ? null : moved(at(rescale.y), out.offset, ...out.terms), channel: [[g, columns]], unpacked,
+        y: rescale.y === null ? null : moved(at(rescale.y), out.offset, ...out.terms), channel: [[g, constantsLength(columns, target)]], unpacked,
       }, share),
     ])])];
   });

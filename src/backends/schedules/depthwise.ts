@@ -5,14 +5,14 @@
  */
 import type { Value } from '../../ir/graph.ts';
 import { at, buffer, call, dot, fn, index, list, load, loop, moved, mul, set, store, sum, variable, zero, zip } from '../../loops/build.ts';
-import type { Address, Buffer, Elem, Expr, Fn, Index, Stmt } from '../../loops/types.ts';
+import type { Address, Buffer, Contents, Elem, Expr, Fn, Index, Stmt } from '../../loops/types.ts';
 import type { Step } from '../group.ts';
-import { constant, elemOf, operand, packed, perChannel, scratch, type Binding, type Kernel, type ScheduleContext } from './kernel.ts';
+import { constant, elemOf, emptyLike, operand, packed, perChannel, scratch, type Binding, type Kernel, type ScheduleContext } from './kernel.ts';
 import { scalarOf } from './gemm.ts';
 import { makeRescale, rescaleBindings, rescaleClass, rescaleValues, type RescaleClass } from './rescale.ts';
 import { bandLength, bandOf, inResult, overBlocks, type Band, type WindowShape } from './rows.ts';
 import type { Target } from './target.ts';
-import { runOf } from './words.ts';
+import { inReadingOrder, runOf } from './words.ts';
 
 interface Shape {
   readonly window: WindowShape;
@@ -26,7 +26,7 @@ interface Shape {
 
 export const depthwise = (step: Step, context: ScheduleContext, window: WindowShape, padCode: number): Kernel => {
   const [x, weight] = [step.root.inputs['x'] as Value, step.root.inputs['weight'] as Value];
-  const target = window.channels < runOf(context.target.lanes) ? scalarOf(context.target) : context.target;
+  const target = targetOf(window, context.target);
   const band = bandOf(window, 'i16', 0, target);
   const key: Shape = { window, band, padCode, x: elemOf(x.type.dtype), rescale: rescaleClass(step), inPlace: context.inPlace !== null, target };
   const weights = constant(weight).data as Int8Array;
@@ -34,9 +34,24 @@ export const depthwise = (step: Step, context: ScheduleContext, window: WindowSh
   const buffers: readonly Binding[] = [
     { kind: 'value', value: step.output }, operand(x), packed(weight.name, target.lanes === 1 ? packScalar(weights, window.channels, taps) : packPairs(weights, window.channels, taps, target)),
     scratch('i16', bandLength(band)), ...(target.lanes === 1 ? [scratch('i32', window.channels)] : []),
-    ...rescaleBindings(step, !key.inPlace, (constants) => perChannel(constants, window.channels)),
+    ...rescaleBindings(step, !key.inPlace, (constants) => blockConstants(perChannel(constants, window.channels), target)),
   ];
   return { fn: context.share('depthwise', key, depthwiseFn(context)), buffers, values: rescaleValues(step) };
+};
+
+/** Interleaving keeps the order of channels only in vectors of one 16-byte block, so wider machines use their narrow ones here. */
+const targetOf = ({ channels }: WindowShape, target: Target): Target => {
+  const narrow: Target = target.lanes > 4 ? { ...target, lanes: 4 } : target;
+  return channels < runOf(narrow.lanes) ? scalarOf(target) : narrow;
+};
+/** Per-channel constants block by block. */
+const blockConstants = <T extends Contents>(all: T, target: Target): T => {
+  const run = runOf(target.lanes);
+  if (run === 1) return all;
+  const starts = blockStarts(all.length, run);
+  const out = emptyLike(all, starts.length * run);
+  starts.forEach((start, n) => { for (let i = 0; i < run; i++) out[n * run + i] = all[start + i] as never; });
+  return inReadingOrder(out, target);
 };
 
 /** [channel][tap] → [tap][channel] */
@@ -72,7 +87,7 @@ const depthwiseFn = ({ share }: ScheduleContext) => (name: string, { window: w, 
   const weights = buffer('w', 'i8', scalar ? taps * channels : blockStarts(channels, run).length * blockLength(taps, run), 'const');
   const rows = buffer('rows', 'i16', bandLength(band), 'temp');
   const sums = buffer('sums', 'i32', channels, 'temp');
-  const rescale = makeRescale(ending, target, { channels, y: pixels * channels }, inPlace ? result : null);
+  const rescale = makeRescale(ending, target, { channels: blockStarts(channels, run).length * run, y: pixels * channels }, inPlace ? result : null);
   const rowShape: RowShape = { window: { kernel: w.kernel, dilations: w.dilations, stride: w.strides[1], outWidth: w.outWidth, channels }, bandRow: band.row, rescale: ending, inPlace, target };
   const body = overBlocks(w, band, source, rows, padCode, target, (block) => {
     const r = index('row', block.rows);
@@ -103,13 +118,13 @@ const rowFn = (name: string, { window, bandRow, rescale: ending, inPlace, target
   const offsetOf = (tap: number): number => Math.floor(tap / kw) * dilations[0] * bandRow + (tap % kw) * dilations[1] * channels;
   const result = buffer('out', ending.out, outWidth * channels, 'out');
   const rows = buffer('rows', 'i16', reach, 'in');
-  const rescale = makeRescale(ending, target, { channels, y: outWidth * channels }, inPlace ? result : null);
+  const rescale = makeRescale(ending, target, { channels: blockStarts(channels, run).length * run, y: outWidth * channels }, inPlace ? result : null);
   const prepared = rescale.prepare(run);
   const second = inPlace ? result : rescale.y;
   const p = index('pixel', outWidth);
   /** Sums to codes, for the run of channels that begins at `start + block·run`. */
-  const conclude = (totals: readonly Expr[], start: number, block: readonly (readonly [Index, number])[]): readonly Stmt[] => {
-    const { setup, constants } = prepared.channels((one) => ({ from: at(one, start, ...block), stride: 1 }));
+  const conclude = (totals: readonly Expr[], start: number, number: number, block: readonly (readonly [Index, number])[]): readonly Stmt[] => {
+    const { setup, constants } = prepared.channels((one) => ({ from: at(one, number * run, ...block), stride: 1 }));
     const there = (to: Buffer): Address => at(to, start, [p, channels], ...block);
     return [...setup, ...prepared.finish(totals, constants, there(result), second === null ? null : { from: there(second), stride: 1 })];
   };
@@ -121,7 +136,7 @@ const rowFn = (name: string, { window, bandRow, rescale: ending, inPlace, target
     const products = list(taps, (tap) => mul(load(at(rows, offsetOf(tap), [p, stride * channels], [c, 1]), 1, 'i32'), load(at(weights, tap * channels, [c, 1]), 1, 'i32')));
     return fn(name, { buffers: [result, rows, weights, sums, ...rescale.buffers], values: rescale.values }, [
       ...prepared.setup,
-      loop(p, [loop(c, [store(at(sums, 0, [c, 1]), sum(products))]), loop(d, conclude([load(at(sums, 0, [d, 1]))], 0, [[d, 1]]))]),
+      loop(p, [loop(c, [store(at(sums, 0, [c, 1]), sum(products))]), loop(d, conclude([load(at(sums, 0, [d, 1]))], 0, 0, [[d, 1]]))]),
     ]);
   }
 
@@ -141,7 +156,7 @@ const rowFn = (name: string, { window, bandRow, rescale: ending, inPlace, target
           load(at(weights, number * size + pair * 2 * run + half * run, ...by(size)), run, 'i16')))),
       ];
     });
-    return [...totals.map((total) => set(total, zero('i32', target.lanes))), ...pairs.flat(), ...conclude(totals, start, by(run))];
+    return [...totals.map((total) => set(total, zero('i32', target.lanes))), ...pairs.flat(), ...conclude(totals, start, number, by(run))];
   };
   const whole = Math.floor(channels / run);
   const c = index('c', whole);

@@ -8,12 +8,12 @@
  */
 import { bitsOf, type DType } from '../../ir/dtype.ts';
 import { and, at, buffer, call, dot, fn, grid, index, list, literal, load, loop, moved, set, shl, shr, splat, store, sub, variable, xor, zero } from '../../loops/build.ts';
-import type { Address, Buffer, Elem, Expr, Fn, Index, Stmt, Var } from '../../loops/types.ts';
-import { product, type ScheduleContext } from './kernel.ts';
+import type { Address, Buffer, Contents, Elem, Expr, Fn, Index, Stmt, Var } from '../../loops/types.ts';
+import { emptyLike, perChannel, product, type ScheduleContext } from './kernel.ts';
 import { collapse, overNest } from './nest.ts';
 import { makeRescale, type Rescale, type RescaleClass } from './rescale.ts';
 import { vectorLanes, type Target } from './target.ts';
-import { runOf } from './words.ts';
+import { inReadingOrder, runOf } from './words.ts';
 
 /** How a row of A is walked: outer axes of runs, each with its stride, then `run` neighbours. */
 export interface Walk {
@@ -42,6 +42,19 @@ export const columnsPerPanel = ({ lanes, tile }: Target): number => tile[1] * la
 export const targetFor = (target: Target, columns: number): Target => (columns >= columnsPerPanel(target) ? target : scalarOf(target));
 
 /** First columns of the panels: whole ones side by side, and one more that ends at the last column. */
+/** Per-channel constants of `groups` groups of columns, panel by panel. */
+export const panelConstants = <T extends Contents>(list: T, columns: number, target: Target, groups = 1): T => {
+  const all = perChannel(list, groups * columns);
+  const width = columnsPerPanel(target);
+  const starts = panelStarts(columns, target);
+  const out = emptyLike(all, groups * starts.length * width);
+  for (let g = 0; g < groups; g++) starts.forEach((start, n) => {
+    for (let i = 0; i < width; i++) out[(g * starts.length + n) * width + i] = all[g * columns + start + i] as never;
+  });
+  return inReadingOrder(out, target);
+};
+export const constantsLength = (columns: number, target: Target): number => panelStarts(columns, target).length * columnsPerPanel(target);
+
 export const panelStarts = (columns: number, target: Target): readonly number[] => {
   const width = columnsPerPanel(target);
   const whole = Math.floor(columns / width);
@@ -184,7 +197,7 @@ export const multiply = (
       const own = unpacked === null ? walk : { ...walk, nibbles: false };
       return call(share('tile', { ...shape, walk: own, rows: count }, tileFn), [
         moved(out, row * rowOut + column, ...byRow(rowOut), ...byColumn(width)), moved(a, row * rowA, ...byRow(rowA)), unpacked === null ? panelAt : at(unpacked),
-        ...rescale.channels.map((one) => at(one, column, ...channel, ...byColumn(width))),
+        ...rescale.channels.map((one) => at(one, number * width, ...channel, ...byColumn(width))),
         ...(y === null ? [] : [moved(y, row * rowOut + column, ...byRow(rowOut), ...byColumn(width))]),
         ...(rescale.table === null ? [] : [rescale.table]),
       ], [], rescale.values);

@@ -7,7 +7,7 @@ import { constant, elemOf, limits, operand, packed, perChannel, product, shapeOf
 import { overNest } from './nest.ts';
 import { rootOf, rsqrtBinding, rsqrtBuffer } from './reciprocal.ts';
 import type { Target } from './target.ts';
-import { boundsOf, readAddends, readWords, runOf, toCodes, writeCodes } from './words.ts';
+import { boundsOf, inReadingOrder, readAddends, readWords, runOf, toCodes, writeCodes } from './words.ts';
 
 interface Shape {
   readonly rows: number;
@@ -34,7 +34,7 @@ export const layerNorm: Schedule = ({ root, output }, { target, share }) => {
   const key: Shape = { rows: product(shape) / channels, channels, x: elemOf(x.type.dtype), out: elemOf(output.type.dtype), newtonSteps, fraction };
   const list = (slot: 'mul' | 'add'): Binding => {
     const value = root.inputs[slot] as Value;
-    return packed(value.name, perChannel(constant(value).data as Int32Array | BigInt64Array, channels));
+    return packed(value.name, inReadingOrder(perChannel(constant(value).data as Int32Array | BigInt64Array, channels), targetFor(target, key)));
   };
   const buffers: readonly Binding[] = [{ kind: 'value', value: output }, operand(x), list('mul'), list('add'), rsqrtBinding];
   return { fn: share('layer_norm', key, layerNormFn(target)), buffers, values: [epsilon, shift, low, high] };
@@ -45,8 +45,11 @@ const squaresFit = (x: Elem, channels: number): boolean => bytesOf(x) === 1 && c
 /** Whether C·x − s1 fits 32 bits for all codes. */
 const differenceFits = (x: Elem, channels: number): boolean => 2 * channels * Math.max(...limits(x).map(Math.abs)) < 2 ** 31;
 
-const layerNormFn = ({ lanes: allLanes, pairing }: Target) => (name: string, { rows, channels, x, out, newtonSteps, fraction }: Shape): Fn => {
-  const lanes = differenceFits(x, channels) ? allLanes : 1;
+const targetFor = (target: Target, { x, channels }: Shape): Target => (differenceFits(x, channels) ? target : { ...target, lanes: 1 });
+
+const layerNormFn = (target: Target) => (name: string, shape: Shape): Fn => {
+  const { rows, channels, x, out, newtonSteps, fraction } = shape;
+  const { lanes, pairing } = targetFor(target, shape);
   const result = buffer('out', out, rows * channels, 'out');
   const source = buffer('x', x, rows * channels, 'in');
   const [muls, adds, seeds] = [buffer('mul', 'i32', channels, 'const'), buffer('add', 'i64', channels, 'const'), rsqrtBuffer()];

@@ -6,8 +6,8 @@ import type { Value } from '../../ir/graph.ts';
 import { at, buffer, fn, index, loop, moved } from '../../loops/build.ts';
 import type { Elem, Fn, Index, Stmt } from '../../loops/types.ts';
 import type { Step } from '../group.ts';
-import { constant, elemOf, operand, packed, perChannel, product, scratch, shapeOf, type Binding, type Kernel, type Schedule, type ScheduleContext } from './kernel.ts';
-import { columnsPerPanel, fillRows, multiply, packPanels, packsNibbles, panelLength, panelStarts, targetFor, unpackedLength, walkOf, widenRows, type Walk } from './gemm.ts';
+import { constant, elemOf, operand, packed, product, scratch, shapeOf, type Binding, type Kernel, type Schedule, type ScheduleContext } from './kernel.ts';
+import { columnsPerPanel, constantsLength, fillRows, multiply, packPanels, panelConstants, packsNibbles, panelLength, panelStarts, targetFor, unpackedLength, walkOf, widenRows, type Walk } from './gemm.ts';
 import { makeRescale, rescaleBindings, rescaleClass, rescaleValues, type RescaleClass } from './rescale.ts';
 import type { Target } from './target.ts';
 
@@ -39,7 +39,7 @@ export const rowProduct = (step: Step, context: ScheduleContext, rows: number, d
   const buffers: readonly Binding[] = [
     { kind: 'value', value: step.output }, operand(x), packed(weight.name, packedWeights), ...(block === null ? [] : [scratch('i16', block * walk.padded)]),
     ...(unpacked === null ? [] : [scratch('i8', unpacked)]),
-    ...rescaleBindings(step, !key.inPlace, (list) => perChannel(list, columns)),
+    ...rescaleBindings(step, !key.inPlace, (list) => panelConstants(list, columns, target)),
   ];
   return { fn: context.share('linear', key, linearFn(context)), buffers, values: rescaleValues(step) };
 };
@@ -51,7 +51,7 @@ export const residualInPlace = (step: Step, target: Target): Value | null => {
   const { group = 1 } = step.root.attrs as { group?: number };
   const outputs = shapeOf(step.root.inputs['weight'] as Value)[0];
   const columns = outputs === group ? outputs : outputs / group;
-  const width = outputs === group && group > 1 ? 2 * target.lanes : columnsPerPanel(targetFor(target, columns));
+  const width = outputs === group && group > 1 ? 2 * Math.min(4, target.lanes) : columnsPerPanel(targetFor(target, columns));
   return target.lanes === 1 || columns % width === 0 ? (node.inputs['y'] as Value) : null;
 };
 
@@ -68,7 +68,7 @@ const linearFn = ({ share }: ScheduleContext) => (name: string, shape: Shape): F
   const result = buffer('out', ending.out, rows * columns, 'out');
   const source = buffer('x', x, rows * walk.run, 'in');
   const weights = buffer('w', 'i8', panelStarts(columns, target).length * panelLength(walk, target), 'const');
-  const rescale = makeRescale(ending, target, { channels: columns, y: rows * columns }, inPlace ? result : null);
+  const rescale = makeRescale(ending, target, { channels: constantsLength(columns, target), y: rows * columns }, inPlace ? result : null);
   const tile = { walk, rowA: walk.padded, rowOut: columns, a: 'i16' as const, b: 'i8' as const, rescale: ending, inPlace, target };
   const block = blockRows(shape);
   const y = rescale.y;

@@ -5,8 +5,8 @@
 import type { Value } from '../../ir/graph.ts';
 import { at, buffer, convert, fn, index, loop, load, moved, store, sub } from '../../loops/build.ts';
 import type { Address, Elem, Expr, Fn, Index, Stmt } from '../../loops/types.ts';
-import { columnsPerPanel, fillRows, multiply, panelLength, panelStarts, scalarOf, targetFor, walkOf, widenRows, type Walk } from './gemm.ts';
-import { elemOf, operand, perChannel, product, scratch, shapeOf, type Binding, type Schedule, type ScheduleContext } from './kernel.ts';
+import { columnsPerPanel, constantsLength, fillRows, multiply, panelConstants, panelLength, panelStarts, scalarOf, targetFor, walkOf, widenRows, type Walk } from './gemm.ts';
+import { elemOf, operand, product, scratch, shapeOf, type Binding, type Schedule, type ScheduleContext } from './kernel.ts';
 import { broadcastStrides, collapse, overNest, rowMajor, type Nest } from './nest.ts';
 import { makeRescale, rescaleBindings, rescaleClass, rescaleValues, type RescaleClass } from './rescale.ts';
 import type { Target } from './target.ts';
@@ -56,7 +56,7 @@ export const matmul: Schedule = (step, context) => {
   };
   const buffers: readonly Binding[] = [
     { kind: 'value', value: step.output }, operand(a), operand(b), scratch(wide, panelStarts(columns, target).length * panelLength(walk, target)),
-    scratch(wide, key.block * walk.padded), ...rescaleBindings(step, true, (list) => perChannel(list, columns)),
+    scratch(wide, key.block * walk.padded), ...rescaleBindings(step, true, (list) => panelConstants(list, columns, target)),
   ];
   return { fn: context.share('matmul', key, matmulFn(context)), buffers, values: rescaleValues(step) };
 };
@@ -103,7 +103,7 @@ const matmulFn = ({ share }: ScheduleContext) => (name: string, shape: Shape): F
   const [left, right] = [buffer('a', a, lengths[1], 'in'), buffer('b', b, lengths[2], 'in')];
   const panels = buffer('panels', wide, panelStarts(columns, target).length * panelLength(walk, target), 'temp');
   const lines = buffer('rows', wide, block * walk.padded, 'temp');
-  const rescale = makeRescale(ending, target, { channels: columns, y: lengths[0] });
+  const rescale = makeRescale(ending, target, { channels: constantsLength(columns, target), y: lengths[0] });
   const tile = { walk, rowA: walk.padded, rowOut: columns, a: wide, b: wide, rescale: ending, inPlace: false, target };
   const axes = batch.shape.map((size, axis) => index(`batch${axis}`, size));
   const matrix = (k: number, size: number): Terms => axes.map((i, axis) => [i, batch.strides[k][axis] * size]);

@@ -7,7 +7,7 @@ import { overNest } from './nest.ts';
 import { makeRescale, rescaleBindings, rescaleClass, rescaleValues, type RescaleClass } from './rescale.ts';
 import { bandLength, bandOf, inResult, overBlocks, windowShapeOf, type Band, type WindowAttrs, type WindowShape } from './rows.ts';
 import { vectorLanes, type Target } from './target.ts';
-import { readWords, runOf } from './words.ts';
+import { inReadingOrder, readWords, runOf } from './words.ts';
 
 interface Shape {
   readonly op: 'max_pool' | 'sum_pool';
@@ -32,7 +32,7 @@ const schedule = (op: Shape['op']): Schedule => (step, context) => {
   const key: Shape = { op, window, band, fill: padCode ?? limits(e)[0], x: e, rescale: rescaleClass(step) };
   const buffers: readonly Binding[] = [
     { kind: 'value', value: step.output }, operand(x), ...(band === null ? [] : [scratch(e, bandLength(band))]),
-    ...rescaleBindings(step, true, (constants) => perChannel(constants, window.channels)),
+    ...rescaleBindings(step, true, (constants) => inReadingOrder(perChannel(constants, window.channels), context.target)),
   ];
   return { fn: context.share(op, key, poolFn(context)), buffers, values: rescaleValues(step) };
 };

@@ -8,7 +8,7 @@ import { collapse, extentOf, overNest, rowMajor, type Nest } from './nest.ts';
 import { summing } from './pool.ts';
 import { makeRescale, rescaleBindings, rescaleClass, rescaleNode, rescaleValues, type RescaleClass } from './rescale.ts';
 import { vectorLanes, type Target } from './target.ts';
-import { runOf } from './words.ts';
+import { inReadingOrder, runOf } from './words.ts';
 
 interface Shape {
   readonly op: 'reduce_sum' | 'reduce_max';
@@ -36,7 +36,7 @@ const schedule = (op: Shape['op']): Schedule => (step, { target, share }) => {
   const key: Shape = {
     op, kept, reduced: collapse(reducedAxes.map((axis) => shape[axis]), [reducedAxes.map((axis) => strides[axis])]), length: product(shape), x: elemOf(x.type.dtype), rescale: rescaleClass(step),
   };
-  const buffers: readonly Binding[] = [{ kind: 'value', value: step.output }, operand(x), ...rescaleBindings(step, true, (constants) => perChannel(constants, extentOf(kept, 2)))];
+  const buffers: readonly Binding[] = [{ kind: 'value', value: step.output }, operand(x), ...rescaleBindings(step, true, (constants) => inReadingOrder(perChannel(constants, extentOf(kept, 2)), target))];
   return { fn: share(op, key, reduceFn(target)), buffers, values: rescaleValues(step) };
 };
 export const reduceSum = schedule('reduce_sum');

@@ -6,7 +6,7 @@ import { elemOf, operand, perChannel, shapeOf, type Binding, type Schedule } fro
 import { broadcastStrides, collapse, extentOf, overNest, rowMajor, type Nest } from './nest.ts';
 import { makeRescale, rescaleBindings, rescaleClass, rescaleNode, rescaleValues, type RescaleClass } from './rescale.ts';
 import type { Target } from './target.ts';
-import { readWords, runOf } from './words.ts';
+import { inReadingOrder, readWords, runOf } from './words.ts';
 
 interface Shape {
   /** strides of: result, x, per-channel constants, and y of a sum */
@@ -33,7 +33,7 @@ export const requantize: Schedule = (step, { target, inPlace, share }) => {
   const channels = extentOf(nest, 2);
   const buffers: readonly Binding[] = [
     { kind: 'value', value: step.output }, ...(alias === 'x' ? [] : [operand(x)]),
-    ...rescaleBindings(step, alias !== 'y', (list) => perChannel(list, channels)),
+    ...rescaleBindings(step, alias !== 'y', (list) => inReadingOrder(perChannel(list, channels), target)),
   ];
   return { fn: share('requantize', key, requantizeFn(target)), buffers, values: rescaleValues(step) };
 };

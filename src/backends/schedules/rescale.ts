@@ -150,8 +150,8 @@ export const makeRescale = (shape: RescaleClass, { pairing }: Target, lengths: {
         const setup = [...other.setup, ...(pins ?? []).map(({ setup: one }) => one)];
         const codes = toCodes(pins?.map(({ v }) => v) ?? scaled, code, bounds);
         if (table === null) return [...setup, ...writeCodes(to, codes)];
-        const v = variable('code', code, codes[0].type.n);
-        return [...setup, set(v, codes[0]), ...writeCodes(to, [tableEntry(table, v)])];
+        const indices = codes.map((one) => ({ one, v: variable('code', code, one.type.n) }));
+        return [...setup, ...indices.map(({ one, v }) => set(v, one)), ...writeCodes(to, indices.map(({ v }) => tableEntry(table, v)))];
       },
     };
   };

@@ -3,7 +3,8 @@
  * halfwords and written by one store), so every schedule is written once for scalars and vectors.
  */
 import { broadcast, bytesOf, clamp, convert, literal, load, max, min, moved, narrow, pack, set, store, variable, widen } from '../../loops/build.ts';
-import type { Address, Elem, Expr, Stmt, Var } from '../../loops/types.ts';
+import type { Address, Contents, Elem, Expr, Stmt, Var } from '../../loops/types.ts';
+import type { Target } from './target.ts';
 
 /** Elements that one vector iteration handles; 1 without vectors. */
 export const runOf = (lanes: number): number => (lanes === 1 ? 1 : 2 * lanes);
@@ -28,12 +29,24 @@ export const readWords = (from: Address, stride: number, run: number): Words => 
   return { setup: [set(v, load(from, run, v.type.e))], parts: [convert('i32', widen(0, v)), convert('i32', widen(1, v))] };
 };
 
-/** The c operands of a dyadic for each part: one i64 scalar, or two vectors (lower and upper half of the part's lanes). */
+/** The c operands of a dyadic for each part: one i64 scalar, or two vectors, in the order of `inReadingOrder`. */
 export const readAddends = (from: Address, stride: number, run: number): readonly (readonly Expr[])[] => {
   if (run === 1) return [[load(from)]];
   const half = run / 4;
   const at = (i: number): Expr => (stride === 0 ? broadcast(load(from), half) : load(moved(from, i * half), half));
   return [[at(0), at(1)], [at(2), at(3)]];
+};
+
+/**
+ * The order in which `readAddends` finds the constants of runs: 64-bit ones in groups of `lanes`, the even lanes of a group before the
+ * odd ones where the machine's products come that way. What is left after the last whole run is read by scalars and keeps its order.
+ */
+export const inReadingOrder = <T extends Contents>(list: T, { lanes, pairing }: Target): T => {
+  if (!(list instanceof BigInt64Array) || lanes === 1 || pairing === 'halves') return list;
+  const out = list.slice();
+  const whole = list.length - (list.length % runOf(lanes));
+  for (let at = 0; at < whole; at += lanes) for (let i = 0; i < lanes; i++) out[at + i] = list[at + (i < lanes / 2 ? 2 * i : 2 * i - lanes + 1)];
+  return out as T;
 };
 
 /** Bounds of the stored codes, as scalars and, for vectors, in every lane of the stored element. */
@@ -48,7 +61,7 @@ export interface Bounds {
 /** Bounds from two i32 scalars; where they are the limits of the element, saturation already keeps them. */
 export const boundsOf = (low: Expr, high: Expr, e: Elem, run: number, natural: boolean): Bounds => {
   if (run === 1 || natural) return { setup: [], low, high, lanesLow: null, lanesHigh: null };
-  const n = bytesOf(e) === 4 ? run / 2 : run;
+  const n = bytesOf(e) === 4 || run > 2 * BLOCK_LANES ? run / 2 : run;
   const [least, greatest]: Var[] = [variable('least', e, n), variable('greatest', e, n)];
   return {
     setup: [set(least, broadcast(convert(e, low), n)), set(greatest, broadcast(convert(e, high), n))],
@@ -56,12 +69,16 @@ export const boundsOf = (low: Expr, high: Expr, e: Elem, run: number, natural: b
   };
 };
 
-/** i32 words as codes of element `e`, saturated and clamped: one run of the element, or two vectors where it has 32 bits. */
+/** i32 lanes of a 16-byte block; `pack` keeps the order of lanes only in vectors of one block. */
+const BLOCK_LANES = 4;
+
+/** i32 words as codes of element `e`, saturated and clamped: one run of the element, or two where it has 32 bits or vectors are wide. */
 export const toCodes = (parts: readonly Expr[], e: Elem, bounds: Bounds): readonly Expr[] => {
   if (parts.length === 1) return [convert(e, clamp(parts[0], bounds.low, bounds.high))];
   const joined = bytesOf(e) === 4 ? parts
-    : bytesOf(e) === 2 ? [pack(e, parts[0], parts[1])]
-      : [narrow(e, pack('i16', parts[0], parts[1]))];
+    : parts[0].type.n > BLOCK_LANES ? parts.map((part) => narrow(e, part))
+      : bytesOf(e) === 2 ? [pack(e, parts[0], parts[1])]
+        : [narrow(e, pack('i16', parts[0], parts[1]))];
   return joined.map((one) => limited(one, bounds));
 };
 const limited = (codes: Expr, { lanesLow, lanesHigh }: Bounds): Expr =>
