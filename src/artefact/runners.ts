@@ -53,8 +53,11 @@ export const launch = async (target: string, folder: string, name: string, graph
   return { target, run: await launchers[target].open(folder, name, graph) };
 };
 
+/** Targets of the folder that can be run here; the reference always can. */
+export const runnableTargets = ({ manifest }: Folder): readonly string[] => [...manifest.targets.map(({ name }) => name).filter((name) => whyNot(name) === null), 'reference'];
+
 /** What keeps this machine from running a target; null where nothing does. */
-const whyNot = (target: string): string | null => {
+export const whyNot = (target: string): string | null => {
   const launcher = launchers[target] as Launcher | undefined;
   return launcher === undefined ? 'lowbitc does not know how' : launcher.missing();
 };

@@ -2,6 +2,7 @@
 import { Command, CommanderError } from 'commander';
 import { removeUnfinished } from '../artefact/output-folder.ts';
 import { interruptedCode, reportFailure } from './command.ts';
+import { benchCommand } from './bench.ts';
 import { checkCommand } from './check.ts';
 import { compileCommand } from './compile.ts';
 import { evalCommand } from './eval.ts';
@@ -30,7 +31,7 @@ Examples:
 
 Exit codes: 0 ok, 1 model or compile error, 2 usage, 3 verification mismatch, 4 budget not met,
             5 unsupported operators, 70 internal error, 130 interrupted.`);
-  const commands = [compileCommand, checkCommand, runCommand, evalCommand, verifyCommand, printCommand, passesCommand];
+  const commands = [compileCommand, checkCommand, runCommand, evalCommand, verifyCommand, benchCommand, printCommand, passesCommand];
   commands.forEach((make) => program.addCommand(make(finish)));
   for (const command of [program, ...program.commands]) {
     command.exitOverride().configureOutput({ writeErr: () => undefined }).helpOption('-h, --help', 'print help');

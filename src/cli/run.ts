@@ -2,7 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import { type Command } from 'commander';
 import { loadFolder, loadSource, openFloat, takesData } from '../artefact/load.ts';
-import { openRunner } from '../artefact/runners.ts';
+import { openRunner, runnableTargets } from '../artefact/runners.ts';
 import { dequantized } from '../calibration/executor.ts';
 import { encodeNpy, type NpyData } from '../calibration/npy.ts';
 import { encodeNpz } from '../calibration/npz.ts';
@@ -31,7 +31,7 @@ const chunk = 64;
 
 export const runCommand = (finish: (exitCode: number) => void): Command => withCommonOptions(newCommand('run', 'run a compiled program on data')
   .argument('<dir>', 'output folder of compile')
-  .option('-t, --target <name>', 'a target of the folder, reference, or float (default: the first target)')
+  .option('-t, --target <name>', 'a target of the folder, reference, or float (default: the first target that this machine can run)')
   .option('--input <name=file>', '.npy with the samples of an input; repeatable; without a name, one file for all', collect)
   .option('--output <file>', '.npz with one array for each output, or .npy for a single output; first axis = samples')
   .option('--raw', 'integer outputs as they are; plain run gives real numbers')
@@ -46,7 +46,7 @@ Examples:
 
 const runFolder = async (path: string, flags: RunFlags, terminal: Terminal): Promise<Outcome> => {
   const folder = loadFolder(path);
-  const [target] = chosenTargets(flags.target === undefined ? undefined : [flags.target], folder, ['reference', 'float']);
+  const [target] = flags.target === undefined ? runnableTargets(folder) : chosenTargets([flags.target], folder, ['reference', 'float']);
   if (flags.input === undefined) throw new CompileError(errors.badCommandLine('run needs --input', `lowbitc run ${path} --input ${folder.graph.inputs[0]?.name ?? 'x'}=<file.npy>`), 'usage');
   if (target === 'float' && flags.raw) throw new CompileError(errors.badCommandLine('the float model has no integer outputs', 'leave --raw out'), 'usage');
   if (flags.output !== undefined && !/\.np[yz]$/.test(flags.output)) throw new CompileError(errors.badOption('--output', flags.output, 'a name that ends with .npz or .npy'), 'usage');

@@ -6,7 +6,7 @@ import type { Manifest } from '../../src/artefact/manifest.ts';
 import { fileSource } from '../../src/calibration/bytes.ts';
 import { readNpy } from '../../src/calibration/npy.ts';
 import { openNpz } from '../../src/calibration/npz.ts';
-import { example, glyphFlags, lowbitc, scratchFolder } from './lowbitc.ts';
+import { example, glyphFlags, lowbitc, lowbitcIn, root, scratchFolder } from './lowbitc.ts';
 
 const scratch = scratchFolder();
 const folder = join(scratch, 'glyph');
@@ -117,6 +117,26 @@ describe('verify', () => {
   test('a certificate of another program ends with 3', () => {
     const change = (bytes: Buffer): Buffer => Buffer.from(bytes.toString().replace(/"scanned": (\d+)/, '"scanned": 1'));
     expect(lowbitc('verify', tampered('forged', 'certificate.json', change, true)).status).toBe(3);
+  });
+});
+
+describe('without a C compiler', () => {
+  const both = join(scratch, 'both');
+  const noCompiler = { CC: join(scratch, 'no-such-compiler') };
+  beforeAll(() => { lowbitc('compile', ...glyphFlags, '-o', both); }, 60_000);
+
+  test('eval and verify leave cpu out and say so', () => {
+    const evaluated = lowbitcIn(root, noCompiler, 'eval', both, ...data, '--json');
+    expect(evaluated.status).toBe(0);
+    expect(JSON.parse(evaluated.stdout)).toMatchObject({ diagnostics: [{ code: 'LB0118' }] });
+    expect(Object.keys((JSON.parse(evaluated.stdout) as { targets: object }).targets)).toEqual(['wasm']);
+    expect(lowbitcIn(root, noCompiler, 'verify', both).stderr).toContain('"cpu" was not run');
+  });
+  test('cpu asked for by name is an error', () => {
+    expect(lowbitcIn(root, noCompiler, 'eval', both, ...data, '--target', 'cpu').status).toBe(2);
+  });
+  test('run takes the next target', () => {
+    expect(JSON.parse(lowbitcIn(root, noCompiler, 'run', both, ...data, '--json').stdout)).toMatchObject({ target: 'wasm', samples: 20 });
   });
 });
 
