@@ -45,6 +45,12 @@ export const errors = {
   pipelineStopsEarly: (stage: string) =>
     error('LB0109', `the pipeline ends at the ${stage} stage, where there is nothing to emit`, null, 'end it with lower-to-kernels, or look at its result with --stop-after'),
   targetCannotRun: (target: string, why: string) => error('LB0121', `target ${quoteName(target)} cannot be run here: ${why}`),
+  timingFailed: (what: string, why: string) => error('LB0123', `${quoteName(what)} cannot be timed: ${why}`),
+  noPeer: (name: string, why: string) =>
+    error('LB0124', `the package ${quoteName(name)} cannot be used: ${why}`, null, `install it with: npm install --no-save ${name}; or name the folder where it is installed in LOWBITC_PEERS; or leave --peer out`),
+  otherMachine: (path: string) =>
+    error('LB0125', `${quoteName(path)} holds timings of another machine, compiler or version`, null, 'start over with --fresh, or choose another -o'),
+  badTable: (path: string, why: string) => error('LB0126', `${quoteName(path)} is no table of timings: ${why}`, null, 'start over with --fresh, or choose another -o'),
   stageNotReached: (stage: string) => error('LB0120', `the pipeline has no graph at the ${stage} stage`),
   keepsNothing: (text: string, layers: readonly string[]) =>
     error('LB0119', `--keep ${quoteName(text)} matches no layer`, null, `the layers are: ${layers.join(', ')}${layers.length === 8 ? ', …' : ''}`),

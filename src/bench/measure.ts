@@ -1,0 +1,155 @@
+/** Contenders against each other, in rounds that alternate; layers one by one; the limits of the machine. */
+import { layerCosts } from '../artefact/cost.ts';
+import { programOf } from '../backends/backend.ts';
+import type { Graph } from '../ir/graph.ts';
+import { bestInstructionSet } from './instructions.ts';
+import { cPeaks, cPrimitives, wasmPeak, wasmPrimitive, type Limit } from './limits.ts';
+import { joined, middleOf, type Side, type Times } from './side.ts';
+import { cSide, cSteps, wasmSide, wasmSteps, type Contender } from './sides.ts';
+
+export interface Effort {
+  readonly rounds: number;
+  /** of each contender in each round */
+  readonly ms: number;
+  /** processes started to time the first output; the last one goes on */
+  readonly starts: number;
+}
+export type Progress = (label: string, done: number, total: number) => void;
+
+export interface Result extends Times {
+  readonly name: string;
+  readonly kind: Contender['kind'];
+  /** 10^9 multiply-accumulates a second at the best time */
+  readonly gmacs: number;
+  /** from just before loading to the first output */
+  readonly start: { readonly runs: number; readonly bestMs: number; readonly medianMs: number };
+}
+
+/** Multiply-accumulates in some milliseconds as 10^9 a second. */
+export const rate = (macs: number, ms: number): number => macs / (ms * 1e6);
+
+/** An engine compiles what runs often: rounds go on until two in turn gain less than this. */
+const WARM_GAIN = 0.02;
+const WARM_MS = 250;
+const WARM_MOST_MS = 10_000;
+
+const warmUp = async (side: Side): Promise<void> => {
+  let best = Infinity;
+  let idle = 0;
+  for (const end = performance.now() + WARM_MOST_MS; idle < 2 && performance.now() < end;) {
+    const { bestMs } = (await side.each(0, WARM_MS))!;
+    idle = bestMs < best * (1 - WARM_GAIN) ? 0 : idle + 1;
+    best = Math.min(best, bestMs);
+  }
+};
+
+export const compete = async (contenders: readonly Contender[], macs: number, { rounds, ms, starts }: Effort, progress: Progress = () => undefined): Promise<readonly Result[]> => {
+  const sides: Side[] = [];
+  try {
+    const startTimes: number[][] = [];
+    for (const contender of contenders) {
+      const times: number[] = [];
+      for (let i = 0; i < starts; i++) {
+        progress(`start ${contender.name}`, i, starts);
+        const side = await contender.start();
+        times.push(side.startMs);
+        if (i < starts - 1) side.close();
+        else sides.push(side);
+      }
+      startTimes.push(times);
+    }
+    for (const [i, { warmsUp, name }] of contenders.entries()) {
+      progress(`warm up ${name}`, 0, 0);
+      if (warmsUp) await warmUp(sides[i]);
+    }
+    const found = contenders.map((): Times[] => []);
+    for (let round = 0; round < rounds; round++) {
+      for (const [i, side] of sides.entries()) {
+        progress('round', round * sides.length + i, rounds * sides.length);
+        found[i].push((await side.each(0, ms))!);
+      }
+    }
+    return contenders.map(({ name, kind }, i) => {
+      const times = joined(found[i]);
+      return {
+        name, kind, ...times, gmacs: rate(macs, times.bestMs),
+        start: { runs: starts, bestMs: Math.min(...startTimes[i]), medianMs: middleOf(startTimes[i]) },
+      };
+    });
+  } finally {
+    sides.forEach((side) => side.close());
+  }
+};
+
+/** A step of the compiled program: what it computes, and how long it takes inside the whole. */
+export interface LayerResult extends Times {
+  readonly name: string;
+  /** kernel ops that the step joins */
+  readonly ops: readonly string[];
+  /** ONNX nodes it came from */
+  readonly from: readonly string[];
+  readonly macs: number;
+  /** null where it multiplies nothing */
+  readonly gmacs: number | null;
+  /** of the greatest limit; null where that is unknown */
+  readonly share: number | null;
+}
+export interface Layers {
+  /** instruction set, or the engine's */
+  readonly instructions: string;
+  readonly limits: readonly Limit[];
+  readonly steps: readonly LayerResult[];
+}
+
+/** Times every step of a program, one after another as the program runs them. */
+export const timeLayers = async (
+  graph: Graph<'kernel'>, target: 'cpu' | 'wasm', limits: readonly Limit[], { rounds, ms }: Effort, flags: readonly string[], progress: Progress = () => undefined,
+): Promise<Layers> => {
+  const instructions = bestInstructionSet();
+  const side = await (target === 'cpu' ? cSteps([graph], instructions, flags) : wasmSteps([graph]));
+  try {
+    if (target === 'wasm') for (let i = 0; i < 3; i++) await side.chain(WARM_MS);
+    const found: (readonly Times[])[] = [];
+    for (let round = 0; round < rounds; round++) {
+      progress(`layers of ${target}`, round, rounds);
+      found.push(await side.chain(ms));
+    }
+    const macs = new Map(layerCosts(graph).map((layer) => [layer.name, layer.macs]));
+    const { steps } = programOf(graph);
+    const top = Math.max(0, ...limits.map(({ gmacs }) => gmacs));
+    const rows = found[0].map((_, i): LayerResult => {
+      const times = joined(found.map((round) => round[i]));
+      const step = steps[i];
+      if (step === undefined) return { ...times, name: `copy ${i - steps.length + 1}`, ops: [], from: [], macs: 0, gmacs: null, share: null };
+      const nodes = [step.root, step.rescale, step.table].filter((node) => node !== null);
+      const own = macs.get(step.root.output.name) ?? 0;
+      const gmacs = own === 0 ? null : rate(own, times.bestMs);
+      return {
+        ...times, name: step.output.name, ops: nodes.map(({ op }) => op), from: [...new Set(nodes.flatMap(({ site }) => site.origins))], macs: own, gmacs,
+        share: gmacs === null || top === 0 ? null : gmacs / top,
+      };
+    });
+    return { instructions: target === 'cpu' ? instructions.name : 'WebAssembly SIMD128', limits, steps: rows };
+  } finally {
+    side.close();
+  }
+};
+
+/** Spent on each peak loop. */
+const PEAK_MS = 60;
+
+export const measureLimits = async (target: 'cpu' | 'wasm'): Promise<readonly Limit[]> => {
+  const items = target === 'cpu' ? cPrimitives : [wasmPrimitive];
+  const side = await (target === 'cpu' ? cSide('peak loops', cPeaks(), ['-O2'], items.length) : wasmSide('peak loop', wasmPeak(), ['peak']));
+  try {
+    if (target === 'wasm') await warmUp(side);
+    const limits: Limit[] = [];
+    for (const [i, { primitive, macsPerRun }] of items.entries()) {
+      const rounds = [await side.each(i, PEAK_MS), await side.each(i, PEAK_MS)].filter((times) => times !== null);
+      if (rounds.length > 0) limits.push({ primitive, gmacs: rate(macsPerRun, joined(rounds).bestMs) });
+    }
+    return limits;
+  } finally {
+    side.close();
+  }
+};
