@@ -8,6 +8,7 @@ import { compileCommand } from './compile.ts';
 import { evalCommand } from './eval.ts';
 import { passesCommand } from './passes.ts';
 import { printCommand } from './print.ts';
+import { profileCommand } from './profile.ts';
 import { runCommand } from './run.ts';
 import { Terminal } from './terminal.ts';
 import { verifyCommand } from './verify.ts';
@@ -31,7 +32,7 @@ Examples:
 
 Exit codes: 0 ok, 1 model or compile error, 2 usage, 3 verification mismatch, 4 budget not met,
             5 unsupported operators, 70 internal error, 130 interrupted.`);
-  const commands = [compileCommand, checkCommand, runCommand, evalCommand, verifyCommand, benchCommand, printCommand, passesCommand];
+  const commands = [compileCommand, checkCommand, runCommand, evalCommand, verifyCommand, benchCommand, profileCommand, printCommand, passesCommand];
   commands.forEach((make) => program.addCommand(make(finish)));
   for (const command of [program, ...program.commands]) {
     command.exitOverride().configureOutput({ writeErr: () => undefined }).helpOption('-h, --help', 'print help');
