@@ -2,7 +2,9 @@
  * The calibration of one compilation: the sample set, and facts measured on it. Each fact is computed once for a graph and kept by the
  * graph's identity, so passes may ask again freely.
  */
-import type { Graph } from '../ir/graph.ts';
+import { CompileError } from '../ir/diagnostic.ts';
+import { errors } from '../ir/errors.ts';
+import { constantOf, operandsOf, type Graph } from '../ir/graph.ts';
 import { minMaxRange, mseRange, percentileRange, type Range } from './range.ts';
 import type { Samples } from './samples.ts';
 import { channelMeans, collectStatistics, type Statistics, type StatisticsOptions, type ValueStatistics } from './statistics.ts';
@@ -57,7 +59,9 @@ export const createCalibration = (samples: Samples, { data, threads, onProgress 
   return {
     samples,
     async ranges(graph, request) {
+      checkNumbers(graph);
       const statistics = await whole(graph, request.method !== 'min-max');
+      checkRanges(graph, statistics);
       const inputs = new Set(graph.inputs.map(({ name }) => name));
       return new Map([...statistics].map(([name, seen]) =>
         [name, { ...rangeBy(request, seen), ...(data !== null && inputs.has(name) ? { codes: data } : {}) }]));
@@ -71,6 +75,21 @@ export const createCalibration = (samples: Samples, { data, threads, onProgress 
     },
     close: () => Promise.resolve(),
   };
+};
+
+/** A NaN among the weights makes all that follows NaN, which no range shows. */
+const checkNumbers = (graph: Graph<'float'>): void => {
+  for (const node of graph.nodes) {
+    if (operandsOf(node).some((value) => constantOf(value)?.data.some((x) => Number.isNaN(x)) ?? false)) throw new CompileError(errors.weightNotANumber(node));
+  }
+};
+
+/** An infinite range has no scale. */
+const checkRanges = (graph: Graph<'float'>, statistics: Statistics): void => {
+  for (const node of graph.nodes) {
+    const seen = statistics.get(node.output.name);
+    if (seen !== undefined && !(Number.isFinite(seen.low) && Number.isFinite(seen.high))) throw new CompileError(errors.notFiniteRange(node, node.output.name));
+  }
 };
 
 const rangeBy = ({ method, bits, percentile }: RangeRequest, seen: ValueStatistics): Range =>

@@ -88,6 +88,10 @@ export const errors = {
     error('LB0305', 'no multiplier and shift represent the scale of this value without overflow', at, 'give it more bits with --keep, or look at its range with lowbitc print --stage quant'),
   needsReference: (pass: string) =>
     error('LB0304', `pass ${quoteName(pass)} compares with the float graph, and the pipeline holds none`, null, 'start the pipeline from the model, or hand in the float graph as reference'),
+  weightNotANumber: (node: { readonly op: string; readonly site: Site }) =>
+    error('LB0310', `a weight of ${quoteName(node.op)} is not a number (NaN)`, placeOf(node.site), 'check the model: it computes NaN wherever this weight is used'),
+  notFiniteRange: (node: { readonly op: string; readonly site: Site }, value: string) =>
+    error('LB0311', `${quoteName(value)} becomes infinite on the calibration samples`, placeOf(node.site), 'check the model and the samples; compare with: lowbitc run <dir> --target float'),
   cannotNormalize: (why: string) => error('LB0303', `--mean and --std do not fit: ${why}`, null, 'give one number, or one for each channel of a [N, C, H, W] input'),
 
   // ---- LB04 ONNX import

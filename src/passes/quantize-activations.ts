@@ -268,7 +268,8 @@ const isNarrow = (type: TensorType): boolean => type.quant !== null && type.quan
 
 const withShape = (type: TensorType, value: Value): TensorType => tensorType(type.dtype, value.type.shape, type.quant);
 
-const scaleFor = (span: number, codes: number): number => Math.fround(span > 0 ? span / codes : 1);
+/** A value that is 0 throughout, or too small for a float32 step, has step 1. */
+const scaleFor = (span: number, codes: number): number => Math.fround(span / codes) || 1;
 
 const symmetricType = (dtype: IntegerDType, largest: number, codes = rangeOf(dtype)[1]): TensorType =>
   tensorType(dtype, [], { kind: 'uniform', scale: scaleFor(largest, codes), zero: 0, axis: null, low: -codes, high: codes });
