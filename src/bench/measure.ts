@@ -1,9 +1,9 @@
 /** Contenders against each other, in rounds that alternate; layers one by one; the limits of the machine. */
-import { layerCosts } from '../artefact/cost.ts';
+import { layerCosts, totalMacs } from '../artefact/cost.ts';
 import { programOf } from '../backends/backend.ts';
 import type { Graph } from '../ir/graph.ts';
 import { bestInstructionSet } from './instructions.ts';
-import { cPeaks, cPrimitives, wasmPeak, wasmPrimitive, type Limit } from './limits.ts';
+import { cPeakItems, cPeaks, lineMs, rescaledBy, wasmPeakItems, wasmPeaks, type Limit } from './limits.ts';
 import { joined, middleOf, type Side, type Times } from './side.ts';
 import { cSide, cSteps, wasmSide, wasmSteps, type Contender } from './sides.ts';
 
@@ -91,7 +91,7 @@ export interface LayerResult extends Times {
   readonly macs: number;
   /** null where it multiplies nothing */
   readonly gmacs: number | null;
-  /** of the greatest limit; null where that is unknown */
+  /** of the machine's limits: the time that the step takes at least, by the time it takes; null where it neither multiplies nor rescales */
   readonly share: number | null;
 }
 export interface Layers {
@@ -116,7 +116,6 @@ export const timeLayers = async (
     }
     const macs = new Map(layerCosts(graph).map((layer) => [layer.name, layer.macs]));
     const { steps } = programOf(graph);
-    const top = Math.max(0, ...limits.map(({ gmacs }) => gmacs));
     const rows = found[0].map((_, i): LayerResult => {
       const times = joined(found.map((round) => round[i]));
       const step = steps[i];
@@ -124,9 +123,10 @@ export const timeLayers = async (
       const nodes = [step.root, step.rescale, step.table].filter((node) => node !== null);
       const own = macs.get(step.root.output.name) ?? 0;
       const gmacs = own === 0 ? null : rate(own, times.bestMs);
+      const least = lineMs(limits, own, rescaledBy(step));
       return {
         ...times, name: step.output.name, ops: nodes.map(({ op }) => op), from: [...new Set(nodes.flatMap(({ site }) => site.origins))], macs: own, gmacs,
-        share: gmacs === null || top === 0 ? null : gmacs / top,
+        share: least === null || least === 0 ? null : least / times.bestMs,
       };
     });
     return { instructions: target === 'cpu' ? instructions.name : 'WebAssembly SIMD128', limits, steps: rows };
@@ -135,21 +135,27 @@ export const timeLayers = async (
   }
 };
 
-/** Spent on each peak loop. */
-const PEAK_MS = 60;
+/** Spent on each peak loop in each round. */
+const PEAK_MS = 30;
+const PEAK_ROUNDS = 4;
 
 export const measureLimits = async (target: 'cpu' | 'wasm'): Promise<readonly Limit[]> => {
-  const items = target === 'cpu' ? cPrimitives : [wasmPrimitive];
-  const side = await (target === 'cpu' ? cSide('peak loops', cPeaks(), ['-O2'], items.length) : wasmSide('peak loop', wasmPeak(), ['peak']));
+  const items = target === 'cpu' ? cPeakItems : wasmPeakItems;
+  const side = await (target === 'cpu' ? cSide('peak loops', cPeaks(), ['-O2'], items.length) : wasmSide('peak loops', wasmPeaks(), wasmPeakItems.map(({ name }) => name)));
   try {
-    if (target === 'wasm') await warmUp(side);
     const limits: Limit[] = [];
-    for (const [i, { primitive, macsPerRun }] of items.entries()) {
-      const rounds = [await side.each(i, PEAK_MS), await side.each(i, PEAK_MS)].filter((times) => times !== null);
-      if (rounds.length > 0) limits.push({ primitive, gmacs: rate(macsPerRun, joined(rounds).bestMs) });
+    for (const [i, { primitive, kind, perRun }] of items.entries()) {
+      const rounds = [];
+      for (let round = 0; round < PEAK_ROUNDS; round++) rounds.push(await side.each(i, PEAK_MS));
+      const found = rounds.filter((times) => times !== null);
+      if (found.length > 0) limits.push({ primitive, kind, rate: perRun / (joined(found).bestMs * 1e6) });
     }
     return limits;
   } finally {
     side.close();
   }
 };
+
+/** The time that a whole program takes at least. */
+export const programLineMs = (graph: Graph<'kernel'>, limits: readonly Limit[]): number | null =>
+  lineMs(limits, totalMacs(layerCosts(graph)), programOf(graph).steps.reduce((sum, step) => sum + rescaledBy(step), 0));

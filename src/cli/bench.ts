@@ -129,8 +129,8 @@ const ratiosOf = (results: readonly Result[]): readonly Ratio[] => {
   })));
 };
 
-/** Milliseconds, four digits. */
-const milliseconds = (ms: number): string => (ms >= 1000 ? ms.toFixed(0) : ms.toPrecision(4).replace(/e.*/, ''));
+const milliseconds = (ms: number): string => ms.toFixed(ms >= 100 ? 1 : ms >= 1 ? 3 : 4);
+const microseconds = (ms: number): string => (1000 * ms).toFixed(2);
 const times = (ratio: number): string => `${ratio >= 100 ? ratio.toFixed(0) : ratio.toPrecision(3)}×`;
 
 interface Shown {
@@ -158,13 +158,13 @@ const textOf = ({ folder, results, ratios, layers, instructions, load, cpu }: Sh
 
 const layersText = (target: string, { instructions, limits, steps }: Layers, terminal: Terminal): string => {
   const total = steps.reduce((sum, { bestMs }) => sum + bestMs, 0);
-  const limit = limits.length === 0 ? 'limit unknown' : `limits: ${limits.map(({ primitive, gmacs }) => `${primitive} ${gmacs.toFixed(0)} GMAC/s`).join(', ')}`;
+  const limit = limits.length === 0 ? 'limit unknown' : `limits: ${limits.map(({ primitive, kind, rate }) => `${primitive} ${kind === 'dot' ? `${rate.toFixed(0)} GMAC/s` : `${rate.toFixed(1)} G codes/s`}`).join(', ')}`;
   const rows = steps.map(({ name, ops, macs, bestMs, medianMs, gmacs, share }): Cell[] => [
-    milliseconds(bestMs), milliseconds(medianMs), `${((100 * bestMs) / total).toFixed(1)} %`, grouped(macs), gmacs === null ? '' : gmacs.toFixed(1),
+    microseconds(bestMs), microseconds(medianMs), `${((100 * bestMs) / total).toFixed(1)} %`, grouped(macs), gmacs === null ? '' : gmacs.toFixed(1),
     share === null ? '' : `${(100 * share).toFixed(0)} %`, `${name} (${ops.join(', ')})`,
   ]);
   return [
     `${terminal.style('bold', `layers of ${target}`)} in ${instructions}; ${limit}`,
-    table([['best ms', 'median', 'of all', 'MACs', 'GMAC/s', 'of limit', ''], ...rows, [milliseconds(total), '', '', '', '', '', 'sum of the best']]),
+    table([['best µs', 'median', 'of all', 'MACs', 'GMAC/s', 'of limit', ''], ...rows, [microseconds(total), '', '', '', '', '', 'sum of the best']]),
   ].join('\n');
 };

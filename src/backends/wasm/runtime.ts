@@ -104,7 +104,9 @@ export async function load(source) {
   let found = await (source ?? new URL('./${name}.wasm', import.meta.url));
   if (typeof found === 'string') found = new URL(found, import.meta.url);
   if (found instanceof URL) found = await readBeside(found);
-  if (typeof Response !== 'undefined' && found instanceof Response) {
+  // bytes are looked for first: Node loads all of its fetch when Response is named
+  const isBytes = ArrayBuffer.isView(found) || found instanceof ArrayBuffer;
+  if (!isBytes && typeof Response !== 'undefined' && found instanceof Response) {
     if (!found.ok) throw new Error(\`\${found.url}: HTTP status \${found.status}\`);
     found = await found.arrayBuffer();
   }
