@@ -1,6 +1,7 @@
 /** `lowbitc verify`: every target against the reference bit for bit, and the certificate against the files. */
 import type { Command } from 'commander';
-import { resolve } from 'node:path';
+import { join, resolve } from 'node:path';
+import { scanObjects } from '../backends/certificate.ts';
 import { certify, sameCertificate, type Certificate } from '../artefact/certificate.ts';
 import { firstDifferingNode } from '../artefact/first-difference.ts';
 import { loadFolder, readListed, takesData, type Folder } from '../artefact/load.ts';
@@ -50,13 +51,14 @@ const verifyFolder = async (path: string, flags: VerifyFlags, terminal: Terminal
       if (first !== null) nodes.set(target, await firstDifferingNode(folder.graph, toolboxWith([]).backends.get(target)!, codesOf(first.sample)));
     }
     const certificate = await checkCertificate(folder);
-    const sound = certificate.holds && verdicts.every(({ mismatches }) => mismatches === 0);
+    const machineCode = checkMachineCode(folder);
+    const sound = certificate.holds && machineCode?.integerOnly !== false && verdicts.every(({ mismatches }) => mismatches === 0);
     return {
-      text: textOf(verdicts, nodes, certificate, sound, terminal),
+      text: textOf(verdicts, nodes, certificate, machineCode, sound, terminal),
       document: {
         samples: samples.count,
         targets: Object.fromEntries(verdicts.map(({ target, first, ...rest }) => [target, { ...rest, first: first === null ? null : { ...first, node: nodes.get(target) ?? null } }])),
-        certificate, passed: sound,
+        certificate, machineCode, passed: sound,
       },
       diagnostics: enforceDenied(skipped, flags.deny), exitCode: sound ? 0 : exitCodes.mismatch,
     };
@@ -86,13 +88,35 @@ const checkCertificate = async (folder: Folder): Promise<CertificateVerdict> => 
   return { holds: same && found.integerOnly, integerOnly: found.integerOnly, found: same ? null : found };
 };
 
-const textOf = (verdicts: readonly TargetVerdict[], nodes: ReadonlyMap<string, string | null>, certificate: CertificateVerdict, sound: boolean, terminal: Terminal): string => {
+/** What a compiler of this machine makes of the C. It depends on the machine, so it stands here and not in the certificate. */
+interface MachineCodeVerdict {
+  /** null where this machine cannot tell */
+  readonly integerOnly: boolean | null;
+  /** instructions read, or why none were */
+  readonly finding: string;
+  /** mnemonics and symbols that should not be there */
+  readonly faults: readonly string[];
+}
+
+const checkMachineCode = ({ path, manifest }: Folder): MachineCodeVerdict | null => {
+  if (!manifest.targets.some(({ name }) => name === 'cpu')) return null;
+  const scans = scanObjects(join(path, 'cpu'));
+  if (typeof scans === 'string') return { integerOnly: null, finding: scans, faults: [] };
+  const faults = [...new Set(scans.flatMap(({ float, division, foreign }) => [...Object.keys(float), ...Object.keys(division), ...foreign]))];
+  const instructions = scans.reduce((sum, scan) => sum + scan.instructions, 0);
+  return { integerOnly: faults.length === 0, finding: `${instructions.toLocaleString('en')} ${scans[0]?.architecture ?? ''} instructions`, faults };
+};
+
+const machineCodeRow = ({ integerOnly, finding, faults }: MachineCodeVerdict, terminal: Terminal): Cell[] => ['machine code', '',
+  integerOnly === null ? `not scanned: ${finding}` : integerOnly ? `holds: ${finding}, no float, no division` : terminal.style('red', `not integer-only: ${faults.join(', ')}`)];
+
+const textOf = (verdicts: readonly TargetVerdict[], nodes: ReadonlyMap<string, string | null>, certificate: CertificateVerdict, machineCode: MachineCodeVerdict | null, sound: boolean, terminal: Terminal): string => {
   const rows = verdicts.map(({ target, samples, mismatches, first }): Cell[] => [
     target, `${samples} samples`, mismatches === 0 ? 'equal to the reference' : terminal.style('red', `${mismatches} differ`),
     first === null ? '' : `first: sample ${first.sample}, ${first.output}[${first.element}] is ${first.found}, not ${first.expected}${nodes.get(target) == null ? '' : `; from %${nodes.get(target)} on`}`,
   ]);
   return [
-    table([...rows, ['certificate', '', certificate.holds ? 'holds: integers only, no division' : terminal.style('red', certificate.integerOnly ? 'is not that of these files' : 'the files are not integer-only')]], ''),
+    table([...rows, ['certificate', '', certificate.holds ? 'holds: integers only, no division' : terminal.style('red', certificate.integerOnly ? 'is not that of these files' : 'the files are not integer-only')], ...(machineCode === null ? [] : [machineCodeRow(machineCode, terminal)])], ''),
     sound ? terminal.style('green', 'PASSED') : terminal.style('red', 'FAILED'),
   ].join('\n');
 };
