@@ -1,0 +1,72 @@
+/**
+ * Solving a programme: engines behind one interface, and around them what no engine here gives: feasibility told by name, a proven
+ * bound, and an answer checked again in our own arithmetic.
+ */
+import { CompileError } from '../../ir/diagnostic.ts';
+import { errors } from '../../ir/errors.ts';
+import { improved, isFeasible, leastUsage, lossOf, usageOf, withoutDominated, type Assignment, type Programme } from './programme.ts';
+
+export interface SolverOptions {
+  /** relative gap at which an engine may stop */
+  readonly gap: number;
+  readonly seconds: number;
+}
+
+/** What an engine makes of a programme. Fractions are the relaxed solution: a share for each choice of each group. */
+export interface Engine {
+  readonly name: string;
+  /** null where no assignment was found */
+  solve(programme: Programme, options: SolverOptions): Promise<Assignment | null>;
+  /** the least loss when choices may be mixed, a lower bound of the programme; null where even that is infeasible */
+  relaxed(programme: Programme): Promise<{ readonly loss: number } | null>;
+}
+
+export interface Solution {
+  readonly assignment: Assignment;
+  readonly loss: number;
+  readonly usage: readonly number[];
+  /** no assignment has a smaller loss than this */
+  readonly bound: number;
+  /** (loss − bound)/|bound|, 0 when the answer is proven best */
+  readonly gap: number;
+}
+
+export const defaultSolverOptions: SolverOptions = { gap: 1e-4, seconds: 8 };
+
+/** The best assignment that was found. Throws, naming the limit and the nearest value that can be met, where there is none. */
+export const solve = async (programme: Programme, engine: Engine, options: SolverOptions = defaultSolverOptions): Promise<Solution> => {
+  checkLimits(programme);
+  const { programme: smaller, kept } = withoutDominated(programme);
+  const relaxed = await engine.relaxed(smaller);
+  if (relaxed === null) throw new CompileError(await jointlyInfeasible(smaller, engine), 'budget');
+  const found = await engine.solve(smaller, options);
+  if (found === null) throw new CompileError(errors.noAllocation(options.seconds), 'budget');
+  if (!isFeasible(smaller, found)) throw new CompileError(errors.internal(`${engine.name} broke a limit`), 'internal');
+  const best = improved(smaller, found);
+  const assignment = best.map((choice, g) => kept[g][choice]);
+  const loss = lossOf(programme, assignment);
+  const bound = Math.min(loss, relaxed.loss);
+  return { assignment, loss, usage: usageOf(programme, assignment), bound, gap: bound === loss ? 0 : (loss - bound) / Math.abs(bound) };
+};
+
+const checkLimits = (programme: Programme): void => {
+  programme.limits.forEach(({ resource, most }, r) => {
+    const least = leastUsage(programme, r);
+    if (!(least <= most * (1 + 1e-12))) throw new CompileError(errors.limitTooSmall(resource, most, least), 'budget');
+  });
+};
+
+/** Limits that can each be met, but not together: the least of each that leaves the others as they are. */
+const jointlyInfeasible = async (programme: Programme, engine: Engine) => {
+  const alone = await Promise.all(programme.limits.map(async ({ resource }, r) => {
+    const others: Programme = {
+      groups: programme.groups.map(({ name, choices }) => ({
+        name, choices: choices.map((choice) => ({ ...choice, loss: choice.usage[r], usage: choice.usage.filter((_, other) => other !== r) })),
+      })),
+      limits: programme.limits.filter((_, other) => other !== r),
+    };
+    const least = await engine.relaxed(others);
+    return least === null ? null : { resource, least: least.loss };
+  }));
+  return errors.limitsConflict(programme.limits.map(({ resource }) => resource), alone.filter((one) => one !== null));
+};
