@@ -152,7 +152,12 @@ const vectors = (machine: Machine): CVectors => {
     const bits = bitsFor(e.type);
     const compared = a.type.e;
     const [ta, tb, yes, no] = [a, b, x, y].map((part) => context.expr(part));
-    if (machine.avx512) return intrinsic(bits, `mask_blend_${epi(e.type.e)}`, intrinsic(bits, `cmp${compare}_${epx(compared)}_mask`, ta, tb), no, yes);
+    if (machine.avx512) {
+      // gcc 12 merges a widening load into the blend and then cannot print what it made: the asm keeps them apart
+      const blended = intrinsic(bits, `mask_blend_${epi(e.type.e)}`, 'mask', 'no', 'yes');
+      return helper(context, `blend${bitsOf(e.type.e)}`, bits, `__mmask${Math.max(8, bits / bitsOf(e.type.e))} mask, V no, V yes`, ['__asm__("" : "+v"(yes));', `return ${blended};`],
+        intrinsic(bits, `cmp${compare}_${epx(compared)}_mask`, ta, tb), no, yes);
+    }
     const blend = (mask: string, then = yes, otherwise = no): string => intrinsic(bits, 'blendv_epi8', otherwise, then, mask);
     if (compare === 'eq') return blend(intrinsic(bits, `cmpeq_${epi(compared)}`, ta, tb));
     if (isSigned(compared)) return compare === 'gt' ? blend(intrinsic(bits, `cmpgt_${epi(compared)}`, ta, tb)) : blend(intrinsic(bits, `cmpgt_${epi(compared)}`, tb, ta), no, yes);
