@@ -39,8 +39,8 @@ const machines: readonly { readonly name: RegExp; readonly float: RegExp; readon
     division: /^[su]div(?:eq|ne|cs|cc|mi|pl|vs|vc|hi|ls|ge|lt|gt|le)?$/,
   },
 ];
-/** What a compiler may call without being asked. */
-const expectedSymbols: ReadonlySet<string> = new Set(['memcpy', 'memset', 'memmove', '__stack_chk_fail', '_GLOBAL_OFFSET_TABLE_']);
+/** What a compiler may call without being asked, and how it learns what the processor can do. */
+const expectedSymbols: ReadonlySet<string> = new Set(['memcpy', 'memset', 'memmove', '__stack_chk_fail', '_GLOBAL_OFFSET_TABLE_', '__cpu_indicator_init', '__cpu_model', '__cpu_features2']);
 
 /** The library of a `cpu` folder as machine code; a sentence instead where this machine has no compiler or no disassembler for it. */
 export const scanObjects = (folder: string, flags: readonly string[] = ['-O3']): readonly ObjectScan[] | string => {

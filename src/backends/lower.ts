@@ -7,6 +7,7 @@ import { CompileError } from '../ir/diagnostic.ts';
 import { errors } from '../ir/errors.ts';
 import { buffer, bytesOf, call, elementOf, program as loopProgram } from '../loops/build.ts';
 import { LoopError, type Buffer, type Contents, type Fn, type Program as Loops, type Stmt } from '../loops/types.ts';
+import { withoutUnread } from '../loops/walk.ts';
 import { verify } from '../loops/verify.ts';
 import type { Program } from './backend.ts';
 import { planMemory, type Place, type Plan } from './plan.ts';
@@ -37,7 +38,8 @@ export const lower = ({ graph, steps, viewOf }: Program, target: Target): Lowere
     if (known !== undefined) return known;
     const number = (named.get(stem) ?? 0) + 1;
     named.set(stem, number);
-    const made = build(`${stem}_${number}`, key);
+    const whole = build(`${stem}_${number}`, key);
+    const made: Fn = { ...whole, body: withoutUnread(whole.body) };
     shared.set(text, made);
     return made;
   };

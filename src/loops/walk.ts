@@ -104,6 +104,23 @@ export const unrolled = (body: readonly Stmt[]): readonly Stmt[] => body.flatMap
   return Array.from({ length: stmt.index.count }, (_, i) => bound(inner, stmt.index, i)).flat();
 });
 
+/** The body without settings of variables that nothing reads. */
+export const withoutUnread = (body: readonly Stmt[]): readonly Stmt[] => {
+  const read = new Set<Expr>();
+  let dropped = false;
+  visitStatements(body, (stmt) => {
+    for (const top of expressionsOf(stmt)) visit(top, (e) => { if (e.op === 'var') read.add(e); });
+  });
+  const kept = (stmts: readonly Stmt[]): readonly Stmt[] => stmts.flatMap((stmt): readonly Stmt[] => {
+    if (stmt.s === 'for') return [{ ...stmt, body: kept(stmt.body) }];
+    if (stmt.s !== 'set' || read.has(stmt.v)) return [stmt];
+    dropped = true;
+    return [];
+  });
+  const rest = kept(body);
+  return dropped ? withoutUnread(rest) : body;
+};
+
 /**
  * Merges functions that are equal but for names, so that layers of equal shape call one copy. The first of a kind stays, with its name
  * and its note.

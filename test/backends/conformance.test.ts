@@ -8,7 +8,9 @@ import { dirname, join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
 import { emitC, emitWasm, interfaceOf, lower, portableC, programOf, simd128, type Artefact, type ProgramInterface, type Target } from '../../src/backends/index.ts';
+import { onlyMacro, variants, type Variant } from '../../src/backends/c/variants.ts';
 import { cCompiler, runC, runWasm, type Codes } from '../../src/backends/run.ts';
+import { avx2, avx512vnni } from '../../src/backends/schedules/target.ts';
 import { Builder } from '../../src/ir/build.ts';
 import { rangeOf, type IntegerDType } from '../../src/ir/dtype.ts';
 import { sizeOf } from '../../src/ir/dim.ts';
@@ -19,6 +21,7 @@ import { bytesOf } from '../../src/loops/build.ts';
 import { interpret } from '../../src/loops/interpret.ts';
 import type { Buffer, Contents } from '../../src/loops/types.ts';
 import { cases, Dice, randomCases, randomCodes, sceneOf, type Case } from './kernel-cases.ts';
+import { runsHere } from './runs-here.ts';
 
 const graphOf = (list: readonly Case[], seed: number): Graph<'kernel'> => {
   const b = new Builder();
@@ -95,15 +98,14 @@ const differences = (expected: readonly Codes[], found: readonly Codes[]): reado
   return lines;
 };
 
-const emittedC = async (graph: Graph<'kernel'>, ports: ProgramInterface, samples: readonly Codes[]): Promise<readonly Codes[]> =>
-  runC(join(written(emitC(graph, { name: 'cases' }).artefacts), 'cpu'), 'cases', ports, samples, ['-O1', '-Wall', '-Wextra', '-Werror', '-Wno-psabi']);
+const emittedC = async (graph: Graph<'kernel'>, ports: ProgramInterface, samples: readonly Codes[], variant: Variant): Promise<readonly Codes[]> =>
+  runC(join(written(emitC(graph, { name: 'cases' }).artefacts), 'cpu'), 'cases', ports, samples, ['-O1', '-Wall', '-Wextra', '-Werror', '-Wno-psabi', `-D${onlyMacro('cases', variant)}`]);
+/** The variants that this machine can make and run. */
+const native = variants.filter(({ machine }) => runsHere(machine));
 const emittedWasm = async (graph: Graph<'kernel'>, samples: readonly Codes[]): Promise<readonly Codes[]> => {
   const run = await runWasm(join(written(emitWasm(graph, { name: 'cases' }).artefacts), 'wasm'), 'cases');
   return samples.map(run);
 };
-
-/** Vectors of eight lanes whose 64-bit products come from even and odd lanes, as on x86. */
-const wideVectors: Target = { ...simd128, name: 'vectors of 32 bytes', lanes: 8, pairing: 'evenodd' };
 
 describe('every kernel op on every target', () => {
   const graph = graphOf(cases, 1);
@@ -120,7 +122,7 @@ describe('every kernel op on every target', () => {
     });
     expect(narrow.map(({ name }) => name)).toEqual([]);
   });
-  it.each([portableC, simd128, wideVectors])('loop program for $name under the interpreter', (target) => {
+  it.each([portableC, simd128, avx2, avx512vnni])('loop program for $name under the interpreter', (target) => {
     const small = graphOf(cases.filter(({ large }) => large !== true), 3);
     const sample = samplesFor(small, 4).slice(0, 1);
     expect(differences(referenceOf(small, sample), interpreted(small, target, sample))).toEqual([]);
@@ -128,9 +130,9 @@ describe('every kernel op on every target', () => {
   it('WebAssembly', async () => {
     expect(differences(reference, await emittedWasm(graph, samples))).toEqual([]);
   });
-  it.skipIf(cCompiler() === null)('C (needs a C compiler)', async () => {
-    expect(differences(reference, await emittedC(graph, interfaceOf(graph), samples))).toEqual([]);
-  }, 90_000);
+  it.skipIf(cCompiler() === null).each(native)('C for $name (needs a C compiler)', async (variant) => {
+    expect(differences(reference, await emittedC(graph, interfaceOf(graph), samples, variant))).toEqual([]);
+  }, 120_000);
 });
 
 describe('random shapes', () => {
@@ -141,10 +143,10 @@ describe('random shapes', () => {
       expect(differences(referenceOf(graph, samples), await emittedWasm(graph, samples))).toEqual([]);
     }), { numRuns: 12 });
   });
-  it.skipIf(cCompiler() === null)('C (needs a C compiler)', async () => {
+  it.skipIf(cCompiler() === null).each(native)('C for $name (needs a C compiler)', async (variant) => {
     const seed = fc.sample(fc.integer({ min: 0, max: 2 ** 30 }), 1)[0];
     const graph = graphOf(randomCases(seed, 40), seed);
     const samples = samplesFor(graph, seed).slice(0, 2);
-    expect(differences(referenceOf(graph, samples), await emittedC(graph, interfaceOf(graph), samples)), `seed ${seed}`).toEqual([]);
-  }, 60_000);
+    expect(differences(referenceOf(graph, samples), await emittedC(graph, interfaceOf(graph), samples, variant)), `seed ${seed}`).toEqual([]);
+  }, 120_000);
 });

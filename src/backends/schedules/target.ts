@@ -22,5 +22,11 @@ export const portableC: Target = { name: 'portable C', lanes: 1, dot: 1, tile: [
 /** WebAssembly SIMD128. The tile keeps rows·vectors + vectors + rows + (vectors − 1) ≤ 15 registers, beyond which engines spill. */
 export const simd128: Target = { name: 'WebAssembly SIMD128', lanes: 4, dot: 2, tile: [4, 2], pairing: 'halves', blockBytes: 16384 };
 
+/** x86-64 with vectors of 32 bytes. */
+export const avx2: Target = { name: 'AVX2', lanes: 8, dot: 2, tile: [6, 2], pairing: 'evenodd', blockBytes: 16384 };
+
+/** x86-64 with vectors of 64 bytes and dot products that add to the sum. */
+export const avx512vnni: Target = { name: 'AVX-512 VNNI', lanes: 16, dot: 2, tile: [4, 4], pairing: 'evenodd', blockBytes: 16384 };
+
 /** Lanes of one vector of an element; 1 without vectors. */
 export const vectorLanes = ({ lanes }: Target, e: Elem): number => (lanes === 1 ? 1 : (4 * lanes) / bytesOf(e));
