@@ -38,7 +38,7 @@ const obstacle = (machine: CMachine): string | null => {
     rmSync(folder, { recursive: true });
   }
 };
-const sizesOf = ({ vectorBytes, narrowerBytes }: CMachine): readonly number[] => [2, 4, 8, 16].filter((size) => size <= vectorBytes && !narrowerBytes.includes(size) && size !== vectorBytes).concat(narrowerBytes, vectorBytes);
+const sizesOf = ({ vectorBytes }: CMachine): readonly number[] => [2, 4, 8, 16, 32, 64].filter((size) => size <= vectorBytes);
 const vectorsOf = (machine: CMachine): Vectors => ({ sizes: sizesOf(machine), pairing: machine.pairing ?? 'halves', quads: machine.quads, parts: true });
 
 /** The hand-written kernels at the tile of a machine, with both dot products where it has both. */

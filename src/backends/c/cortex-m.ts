@@ -2,8 +2,8 @@
  * The DSP extension of Cortex-M4, M7, M33 and others: four bytes or two halfwords in one general register. A type of two bytes lies in
  * the lower half, and what is above it means nothing.
  *
- * **Dot products** have one scalar sum: `smlad` for two halfwords; for four bytes `sxtb16` (or `uxtb16`) takes the even and the odd
- * ones apart and `smlad` adds both pairs. Lanes that no instruction joins are handled one at a time.
+ * **Dot products** have one scalar sum: `smlad` for two halfwords; for four bytes `sxtb16` (or `uxtb16`) takes the even and, rotated, the
+ * odd ones apart, once for all products of an operand, and `smlad` adds both pairs. Lanes that no instruction joins are handled one at a time.
  */
 import { bitsOf, bytesOf, isSigned, showType, sizeOf, type } from '../../loops/build.ts';
 import type { Address, Elem, Expr, Type } from '../../loops/types.ts';
@@ -46,15 +46,19 @@ const spilling: Spilling = {
 const load = (at: Address, t: Type, context: CContext): string => {
   const from = type(at.buffer.e, t.n);
   const bytes = sizeOf(from);
-  return widened(`(${REGISTER})${access('read', bytes, context)}(${context.pointer(at)})`, from, t.e, context);
+  return widened(`(${REGISTER})${bytes === 2 ? '(uint16_t)' : ''}${access('read', bytes, context)}(${context.pointer(at)})`, from, t.e, context);
 };
 const store = (to: Address, value: Expr, context: CContext): string => {
   const bytes = sizeOf(checked(value.type));
   return `${access('write', bytes, context)}(${context.pointer(to)}, (int${8 * bytes}_t)${context.expr(value)})`;
 };
+/** Two bytes as two halfwords is the only widening that fits: `sxtb16` reads bytes 0 and 2, so a copy of the second byte goes there first. */
 const widened = (text: string, from: Type, to: Elem, context: CContext): string => {
   checked(type(to, from.n));
-  return bitsOf(from.e) === bitsOf(to) ? text : byLane(context, `extend_${nameOf(from)}_${to}`, from, type(to, from.n), 'x', text);
+  if (bitsOf(from.e) === bitsOf(to)) return text;
+  const signed = isSigned(from.e);
+  const spread = '(a & 0xffffu) | (a << 8)';
+  return helper(context, `lb_extend_${from.e}`, REGISTER, `${REGISTER} a`, [`return ${signed ? `(${REGISTER})__sxtb16((int32_t)(${spread}))` : `__uxtb16(${spread})`};`], text);
 };
 /** A scalar in every lane. */
 const filled = (t: Type, value: string, context: CContext): string =>
@@ -87,11 +91,9 @@ const dot = ({ d, acc, a, b, type: t }: Of<'dot'>, context: CContext): string =>
   if (t.n > 1) return refuse(NAME, `vector of sums (${showType(t)}); a dot product adds to a scalar`);
   const [sum, x, y] = [acc, a, b].map((part) => context.expr(part));
   if (d === 2) return `__smlad((int32_t)${x}, (int32_t)${y}, ${sum})`;
-  const even = (e: Elem, register: string): string => (isSigned(e) ? `__sxtb16(${register})` : `(int32_t)__uxtb16(${register})`);
-  const parts = (e: Elem, register: string): readonly string[] => {
-    const param = isSigned(e) ? '(int32_t)' : '';
-    return [even(e, param + register), even(e, `${param}(${register} >> 8 | ${register} << 24)`)];
-  };
+  const parts = (e: Elem, register: string): readonly string[] => [
+    isSigned(e) ? `__sxtb16((int32_t)${register})` : `(int32_t)__uxtb16(${register})`, helper(context, `lb_odd_${e}`, 'int32_t', `${REGISTER} a`, [
+      'int32_t x;', `__asm__("${isSigned(e) ? 's' : 'u'}xtb16 %0, %1, ror #8" : "=r"(x) : "r"(a));`, 'return x;'], register)];
   const [[x0, x1], [y0, y1]] = [parts(a.type.e, 'a'), parts('i8', 'b')];
   return helper(context, `lb_dot4_${a.type.e}`, 'int32_t', `int32_t sum, ${REGISTER} a, ${REGISTER} b`, [`return __smlad(${x1}, ${y1}, __smlad(${x0}, ${y0}, sum));`], sum, x, y);
 };

@@ -25,9 +25,9 @@ export interface CMachine {
   readonly narrowerBytes: readonly number[];
   /** 32-bit lanes of the widest vector of sums; 1 = sums are scalars, whatever the operands of a dot product are */
   readonly lanes: 1 | 4 | 8 | 16;
-  /** neighbours that the faster dot product joins: pairs of i16, or quads of bytes */
+  /** neighbours that the faster dot product joins: pairs of i16, or quads of bytes; every machine has the pairs */
   readonly dot: 2 | 4;
-  /** elements that the first operand of a dot product of quads may have; the second is i8 */
+  /** elements that the first operand of a dot product of quads may have, the preferred one first; the second is i8 */
   readonly quads: readonly ('u8' | 'i8')[];
   /** how a dyadic takes its 64-bit constants; null where it is scalar */
   readonly pairing: Pairing | null;
@@ -73,7 +73,7 @@ export const machines = {
     name: 'cortex_m', summary: 'Cortex-M4, M7, M33 and others with the DSP extension', target: { name: 'Cortex-M DSP', vectors: cortexM },
     flags: ['-mcpu=cortex-m4', '-mthumb'], features: [],
     guard: 'defined(__ARM_FEATURE_DSP) && defined(__ARM_FEATURE_SIMD32) && !defined(__ARM_BIG_ENDIAN) && (defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 10))',
-    vectorBytes: 4, narrowerBytes: [2], lanes: 1, dot: 2, quads: ['u8', 'i8'], pairing: null, registers: 13, tile: [2, 2], tableBytes: null,
+    vectorBytes: 4, narrowerBytes: [2], lanes: 1, dot: 4, quads: ['i8', 'u8'], pairing: null, registers: 13, tile: [2, 2], tableBytes: null,
   },
 } as const satisfies Readonly<Record<string, CMachine>>;
 export type MachineName = keyof typeof machines;
