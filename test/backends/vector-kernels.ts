@@ -135,7 +135,8 @@ export const depthwise = ({ H, W, C }: { readonly H: number; readonly W: number;
   const weights = Int8Array.from({ length: 9 * C }, () => random.pick([-128, 127, random.below(256) - 128]));   // [ky, kx, c]
   const { muls, adds } = randomScales(random, C);
   // the channel of each lane of each sum, from interleaving channel numbers
-  const numbers = constants('numbers', d === 4 ? (xe === 'u8' ? Uint8Array : Int8Array).from({ length: P }, (_, i) => i) : Int16Array.from({ length: P }, (_, i) => i));
+  const counting = list(P, (i) => i);
+  const numbers = constants('numbers', d === 2 ? Int16Array.from(counting) : xe === 'u8' ? Uint8Array.from(counting) : Int8Array.from(counting));
   const channels = interleaved(list(d, () => load(at(numbers), P))).map((v) => lanesOf(v, [numbers]).filter((_, i) => i % d === 0));
   const packedW = d === 4 ? new Int8Array(Wt.length) : new Int16Array(Wt.length);
   for (let block = 0; block < C / P; block++) for (let t = 0; t < 3; t++) for (let g = 0; g < groups; g++) for (let v = 0; v < d; v++) for (let lane = 0; lane < L; lane++) for (let r = 0; r < d; r++) {
