@@ -33,6 +33,20 @@ unless the command line says otherwise.`,
 \`top1Interval\`, the 95 % interval by Wilson's score; with one label for each position also \`perplexity\`; \`top5\` is absent with five classes or fewer.`,
   verify: `
 A difference is reported with sample, output and element, and with the first value of the kernel graph that differs: the target is emitted again for cut graphs, by bisection.`,
+  bench: `
+Every side is a process of its own: the C of the folder with a generated timing program, the ES module of the folder in Node, the peers in Node. Rounds of all sides alternate; the best of
+all rounds and the middle of their medians are shown, and the least mean CPU time. \`onnxruntime\` is the package \`onnxruntime-node\`; both packages are looked for in the folder named by
+\`LOWBITC_PEERS\`, where lowbitc is run, and beside lowbitc.
+
+With \`--layers\` each step of the program is timed as the program runs it, one after another. "Of limit" is the time that its multiply-accumulates take at the machine's fastest integer dot
+product, and its rescaled codes at the fastest exact rescale, by the time it takes. Both limits are measured by loops that do nothing else; where no such loop is known for a machine the column is empty.
+
+\`--json\`: \`{ "name", "bits", "macs", "machine", "load": { "before", "after" }, "rounds", "ms", "starts", "threads", "cflags", "instructions", "sides", "ratios", "layers" }\`. A side is
+\`{ "name", "kind": "target" | "peer", "runs", "bestMs", "medianMs", "cpuMs", "gmacs", "start": { "runs", "bestMs", "medianMs" } }\`, a ratio \`{ "target", "peer", "best", "median", "start" }\`, how many
+times as long the peer takes. \`layers\` holds for each target \`{ "instructions", "limits", "steps" }\`, a step \`{ "name", "ops", "from", "macs", "runs", "bestMs", "medianMs", "cpuMs", "gmacs", "share" }\`;
+what is unknown is null.`,
+  profile: `
+The form of the table is in [profile.md](profile.md). A model.onnx is brought into the form in which its layers are quantized, so it needs no data; each shape is timed once, at every width.`,
 };
 
 const flagTable = (command) => {

@@ -6,7 +6,9 @@
  */
 import type { Graph } from '../ir/graph.ts';
 import { programOf } from '../backends/backend.ts';
+import { machineFile } from '../backends/c/machines.ts';
 import { cPrinter, ctypeOf } from '../backends/c/print.ts';
+import type { Variant } from '../backends/c/variants.ts';
 import { interfaceOf } from '../backends/interface.ts';
 import { lower, type LoweredProgram } from '../backends/lower.ts';
 import { simd128, type Target } from '../backends/schedules/target.ts';
@@ -15,7 +17,6 @@ import type { Buffer as Memory } from '../loops/types.ts';
 import { Module } from '../wasm/index.ts';
 import { CACHE_LINE, driverText } from './c-driver.ts';
 import { madeUpCodes } from './inputs.ts';
-import type { InstructionSet } from './instructions.ts';
 
 /** Programs side by side: each step of each is an item, in order. */
 interface Placed {
@@ -71,7 +72,7 @@ export interface CItems {
   readonly count: number;
 }
 
-export const cItems = (graphs: readonly Graph<'kernel'>[], { schedule, printer: target }: InstructionSet): CItems => {
+export const cItems = (graphs: readonly Graph<'kernel'>[], { schedule, printer: target, machine }: Variant): CItems => {
   const { programs, placeOf, data, workBytes } = place(lowered(graphs, schedule));
   const printer = cPrinter(target, 'k_');
   const pointer = (buffer: Memory): string => {
@@ -80,9 +81,10 @@ export const cItems = (graphs: readonly Graph<'kernel'>[], { schedule, printer: 
   };
   const bodies = programs.flatMap(({ loops }) => loops.body.map((step) => printer.body({ ...loops, body: [step] }, pointer)));
   const functions = bodies.map((body, i) => `static void item_${i}(void)\n{\n${body}\n}`);
+  const text = [printer.declarations(), '', `static uint8_t lb_work[${workBytes + 1}] LB_ALIGNED;`, '', ...functions].join('\n');
   return {
     source: driverText({
-      definitions: [printer.declarations(), '', `static uint8_t lb_work[${workBytes + 1}] LB_ALIGNED;`, '', ...functions].join('\n'),
+      definitions: machine === null ? text : machineFile(machine, text),
       items: bodies.map((_, i) => `item_${i}`), dataBytes: data.length, timesStart: false,
     }),
     data, count: bodies.length,
@@ -120,5 +122,5 @@ const wasmCode = (graphs: readonly Graph<'kernel'>[]): { readonly module: Module
  * The code of a program without its data: programs of equal code take equal time. Widths that a target stores and computes alike
  * have equal code.
  */
-export const codeOf = (graph: Graph<'kernel'>, target: InstructionSet | 'wasm'): string =>
+export const codeOf = (graph: Graph<'kernel'>, target: Variant | 'wasm'): string =>
   target === 'wasm' ? Buffer.from(wasmCode([graph]).module.encode()).toString('base64') : cItems([graph], target).source;

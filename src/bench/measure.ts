@@ -1,8 +1,10 @@
 /** Contenders against each other, in rounds that alternate; layers one by one; the limits of the machine. */
 import { layerCosts, totalMacs } from '../artefact/cost.ts';
 import { programOf } from '../backends/backend.ts';
+import { simd128 } from '../backends/schedules/target.ts';
 import type { Graph } from '../ir/graph.ts';
-import { bestInstructionSet } from './instructions.ts';
+import type { Variant } from '../backends/c/variants.ts';
+import { titleOf } from './instructions.ts';
 import { cPeakItems, cPeaks, lineMs, rescaledBy, wasmPeakItems, wasmPeaks, type Limit } from './limits.ts';
 import { joined, middleOf, type Side, type Times } from './side.ts';
 import { cSide, cSteps, wasmSide, wasmSteps, type Contender } from './sides.ts';
@@ -101,17 +103,20 @@ export interface Layers {
   readonly steps: readonly LayerResult[];
 }
 
+/** What kernels are printed for in WebAssembly. */
+export const wasmTitle = simd128.name;
+
 /** Times every step of a program, one after another as the program runs them. */
 export const timeLayers = async (
-  graph: Graph<'kernel'>, target: 'cpu' | 'wasm', limits: readonly Limit[], { rounds, ms }: Effort, flags: readonly string[], progress: Progress = () => undefined,
+  graph: Graph<'kernel'>, target: Variant | 'wasm', limits: readonly Limit[], { rounds, ms }: Effort, flags: readonly string[], progress: Progress = () => undefined,
 ): Promise<Layers> => {
-  const instructions = bestInstructionSet();
-  const side = await (target === 'cpu' ? cSteps([graph], instructions, flags) : wasmSteps([graph]));
+  const side = await (target === 'wasm' ? wasmSteps([graph]) : cSteps([graph], target, flags));
+  const instructions = target === 'wasm' ? wasmTitle : titleOf(target);
   try {
     if (target === 'wasm') for (let i = 0; i < 3; i++) await side.chain(WARM_MS);
     const found: (readonly Times[])[] = [];
     for (let round = 0; round < rounds; round++) {
-      progress(`layers of ${target}`, round, rounds);
+      progress(`layers in ${instructions}`, round, rounds);
       found.push(await side.chain(ms));
     }
     const macs = new Map(layerCosts(graph).map((layer) => [layer.name, layer.macs]));
@@ -129,7 +134,7 @@ export const timeLayers = async (
         share: least === null || least === 0 ? null : least / times.bestMs,
       };
     });
-    return { instructions: target === 'cpu' ? instructions.name : 'WebAssembly SIMD128', limits, steps: rows };
+    return { instructions, limits, steps: rows };
   } finally {
     side.close();
   }

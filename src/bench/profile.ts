@@ -7,11 +7,12 @@
 import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { CompileError } from '../ir/diagnostic.ts';
 import { errors } from '../ir/errors.ts';
-import { bestInstructionSet } from './instructions.ts';
+import type { Variant } from '../backends/c/variants.ts';
+import { titleOf } from './instructions.ts';
 import { codeOf } from './items.ts';
 import { kernelGraph, macsOf, type Kernel, type KernelShape } from './kernels.ts';
 import { sameMachine, type Machine } from './machine.ts';
-import type { Progress } from './measure.ts';
+import { wasmTitle, type Progress } from './measure.ts';
 import { joined, type Times } from './side.ts';
 import { cSteps, wasmSteps } from './sides.ts';
 
@@ -68,7 +69,8 @@ const keyOf = ({ shape, weightBits, activationBits }: Kernel, target: Timing['ta
 
 export interface ProfileRequest {
   readonly kernels: readonly Kernel[];
-  readonly targets: readonly Timing['target'][];
+  /** a variant of the C, WebAssembly */
+  readonly targets: readonly (Variant | 'wasm')[];
   /** of each kernel */
   readonly ms: number;
   readonly cflags: readonly string[];
@@ -84,40 +86,41 @@ const WARM_MS = 5;
 
 /** Times what is not known yet. Returns the timings of all kernels asked for, and how many of them are new. */
 export const profile = async ({ kernels, targets, ms, cflags, progress, known, save }: ProfileRequest): Promise<{ readonly timings: readonly Timing[]; readonly added: number }> => {
-  const instructionsOf = (target: Timing['target']): string => (target === 'cpu' ? bestInstructionSet().name : 'WebAssembly SIMD128');
   const timings = new Map(known.map((timing) => [keyOf(timing, timing.target, timing.instructions), timing]));
+  const key = (kernel: Kernel, target: Variant | 'wasm'): string => keyOf(kernel, ...nameOf(target));
   const total = kernels.length * targets.length;
-  const isNew = (target: Timing['target']) => (kernel: Kernel): boolean => !timings.has(keyOf(kernel, target, instructionsOf(target)));
   let added = 0;
-  for (const target of targets) {
-    const alike = new Map<string, Kernel[]>();
-    const missing = kernels.filter(isNew(target));
+  for (const [t, target] of targets.entries()) {
+    const [name, instructions] = nameOf(target);
+    const missing = kernels.filter((kernel) => !timings.has(key(kernel, target)));
     let done = kernels.length - missing.length;
+    const alike = new Map<string, Kernel[]>();
     for (const kernel of missing) {
-      const code = codeOf(kernelGraph(kernel), target === 'cpu' ? bestInstructionSet() : 'wasm');
+      const code = codeOf(kernelGraph(kernel), target);
       alike.set(code, [...(alike.get(code) ?? []), kernel]);
     }
     const classes = [...alike.values()];
     for (let first = 0; first < classes.length; first += GROUP) {
       const group = classes.slice(first, first + GROUP);
-      progress(`time ${target}`, targets.indexOf(target) * kernels.length + done, total);
+      progress(`time ${instructions}`, t * kernels.length + done, total);
       const times = await timeEach(group.map(([kernel]) => kernel), target, ms, cflags);
       group.forEach((members, i) => members.forEach((kernel) => {
-        const instructions = instructionsOf(target);
         const { bestMs, medianMs } = times[i];
-        timings.set(keyOf(kernel, target, instructions), { target, instructions, ...kernel, macs: macsOf(kernel.shape), bestMs, medianMs });
+        timings.set(key(kernel, target), { target: name, instructions, ...kernel, macs: macsOf(kernel.shape), bestMs, medianMs });
         added++;
         done++;
       }));
       save([...timings.values()]);
     }
   }
-  return { timings: targets.flatMap((target) => kernels.map((kernel) => timings.get(keyOf(kernel, target, instructionsOf(target)))!)), added };
+  return { timings: targets.flatMap((target) => kernels.map((kernel) => timings.get(key(kernel, target))!)), added };
 };
 
-const timeEach = async (kernels: readonly Kernel[], target: Timing['target'], ms: number, cflags: readonly string[]): Promise<readonly Times[]> => {
+const nameOf = (target: Variant | 'wasm'): readonly [Timing['target'], string] => (target === 'wasm' ? ['wasm', wasmTitle] : ['cpu', titleOf(target)]);
+
+const timeEach = async (kernels: readonly Kernel[], target: Variant | 'wasm', ms: number, cflags: readonly string[]): Promise<readonly Times[]> => {
   const graphs = kernels.map(kernelGraph);
-  const side = await (target === 'cpu' ? cSteps(graphs, bestInstructionSet(), cflags) : wasmSteps(graphs));
+  const side = await (target === 'wasm' ? wasmSteps(graphs) : cSteps(graphs, target, cflags));
   try {
     const found: Times[] = [];
     for (const i of kernels.keys()) {

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { targetFolder, type Folder } from '../artefact/load.ts';
+import { onlyMacro, type Variant } from '../backends/c/variants.ts';
 import { identifier } from '../backends/identifier.ts';
 import { cTypeOf, interfaceOf } from '../backends/interface.ts';
 import { buildC } from '../backends/run.ts';
@@ -13,7 +14,7 @@ import { errors } from '../ir/errors.ts';
 import type { Graph } from '../ir/graph.ts';
 import { CACHE_LINE, driverText } from './c-driver.ts';
 import { madeUpCodes } from './inputs.ts';
-import type { InstructionSet } from './instructions.ts';
+import { probeText, runnableVariants, titleOf } from './instructions.ts';
 import { cItems, wasmItems } from './items.ts';
 import { Side } from './side.ts';
 import type { Job, ModelInput } from './worker.ts';
@@ -47,14 +48,23 @@ const worker = (name: string, job: Job, items = 1): Promise<Side> =>
   Side.start(name, process.execPath, [fileURLToPath(new URL('./worker.js', import.meta.url)), JSON.stringify(job)], items);
 
 /** A generated driver compiled, beside the sources of `folder` if there is one. */
-const built = (source: string, flags: readonly string[], folder: string | null): string => {
+const built = (name: string, source: string, flags: readonly string[], folder: string | null): string => {
   const home = newFolder();
   if (folder !== null) for (const file of readdirSync(folder)) if (/\.[ch]$/.test(file) && file !== 'main.c') copyFileSync(join(folder, file), join(home, file));
   writeFileSync(join(home, 'main.c'), source);
-  return buildC(home, 'bench', flags);
+  try {
+    return buildC(home, 'bench', flags);
+  } catch (cause) {
+    const lines = (cause as Error).message.split('\n');
+    throw new CompileError(errors.timingFailed(name, lines.find((line) => line.includes('error')) ?? lines[0]));
+  }
 };
 
-export const compiledC = (folder: Folder, flags: readonly string[]): Contender => {
+/** The variants that this machine runs, the fastest first. */
+export const variantsHere = (flags: readonly string[]): readonly Variant[] => runnableVariants(built('probe', probeText, flags, null));
+
+/** The C of a folder: all variants, of which it takes one itself, or the given one alone. */
+export const compiledC = (folder: Folder, flags: readonly string[], variant: Variant | null = null): Contender => {
   const id = identifier(folder.manifest.name);
   const { inputs, outputs } = interfaceOf(folder.graph);
   const codes = inputs.map(madeUpCodes);
@@ -79,13 +89,15 @@ ${outputs.map((port) => `    outputs.${port.id} = out_${port.id};`).join('\n')}
     if (${id}_run(&inputs, &outputs, arena) != 0) exit(1);
 }`;
   let program: { readonly path: string; readonly data: string } | null = null;
+  const name = variant === null ? 'cpu' : `cpu ${variant.name}`;
   return {
-    name: 'cpu', kind: 'target', warmsUp: false,
+    name, kind: 'target', warmsUp: false,
     start: () => {
       program ??= {
-        path: built(driverText({ definitions, items: ['run'], dataBytes: data.length, timesStart: true }), flags, targetFolder(folder, 'cpu')), data: fileOf(data, 'inputs.bin'),
+        path: built(name, driverText({ definitions, items: ['run'], dataBytes: data.length, timesStart: true }), [...flags, ...(variant === null ? [] : [`-D${onlyMacro(id, variant)}`])], targetFolder(folder, 'cpu')),
+        data: fileOf(data, 'inputs.bin'),
       };
-      return Side.start('cpu', program.path, [program.data]);
+      return Side.start(name, program.path, [program.data]);
     },
   };
 };
@@ -98,9 +110,10 @@ export const compiledWasm = (folder: Folder): Contender => ({
 });
 
 /** The steps of kernel graphs, each an item. */
-export const cSteps = (graphs: readonly Graph<'kernel'>[], instructions: InstructionSet, flags: readonly string[]): Promise<Side> => {
-  const { source, data, count } = cItems(graphs, instructions);
-  return Side.start(`steps in ${instructions.name}`, built(source, [...flags, ...instructions.flags], null), [fileOf(data, 'data.bin')], count);
+export const cSteps = (graphs: readonly Graph<'kernel'>[], variant: Variant, flags: readonly string[]): Promise<Side> => {
+  const { source, data, count } = cItems(graphs, variant);
+  const name = `steps in ${titleOf(variant)}`;
+  return Side.start(name, built(name, source, flags, null), [fileOf(data, 'data.bin')], count);
 };
 export const wasmSteps = (graphs: readonly Graph<'kernel'>[]): Promise<Side> => {
   const { bytes, exports } = wasmItems(graphs);
@@ -109,7 +122,7 @@ export const wasmSteps = (graphs: readonly Graph<'kernel'>[]): Promise<Side> => 
 export const wasmSide = (name: string, bytes: Uint8Array, exports: readonly string[]): Promise<Side> =>
   worker(name, { kind: 'items', wasm: fileOf(bytes, 'items.wasm'), exports }, exports.length);
 export const cSide = (name: string, source: string, flags: readonly string[], items: number): Promise<Side> =>
-  Side.start(name, built(source, flags, null), [], items);
+  Side.start(name, built(name, source, flags, null), [], items);
 
 /** Peers by the name that `--peer` takes: the package, and whether it is the one for browsers. */
 export const peers = {

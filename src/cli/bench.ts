@@ -1,11 +1,13 @@
 /** `lowbitc bench`: the compiled programs against each other and against ONNX Runtime on the source model. */
+import { basename } from 'node:path';
 import { Option, type Command } from 'commander';
 import { loadFolder, loadSource, type Folder } from '../artefact/load.ts';
 import { whyNot } from '../artefact/runners.ts';
-import { bestInstructionSet } from '../bench/instructions.ts';
+import type { Variant } from '../backends/c/variants.ts';
+import { titleOf } from '../bench/instructions.ts';
 import { currentLoad, thisMachine } from '../bench/machine.ts';
 import { compete, measureLimits, timeLayers, type Layers, type Result } from '../bench/measure.ts';
-import { compiledC, compiledWasm, inRuntime, peerNames, type Contender, type Peer } from '../bench/sides.ts';
+import { compiledC, compiledWasm, inRuntime, peerNames, variantsHere, type Contender, type Peer } from '../bench/sides.ts';
 import { CompileError, type Diagnostic } from '../ir/diagnostic.ts';
 import { staticShape } from '../ir/dim.ts';
 import { errors, warnings } from '../ir/errors.ts';
@@ -24,13 +26,14 @@ interface BenchFlags extends CommonOptions {
   readonly rounds: string;
   readonly starts: string;
   readonly cflags: string;
+  readonly instructions?: readonly string[];
   readonly layers?: boolean;
 }
 
 const peerList = (value: string, previous: readonly string[] = []): readonly string[] => {
   const names = commaList(value, previous);
   const unknown = names.find((name) => !peerNames.includes(name as Peer));
-  if (unknown !== undefined) throw new CompileError(errors.badOption('--peer', unknown, `${peerNames.join(' or ')}`), 'usage');
+  if (unknown !== undefined) return fail('--peer', unknown, peerNames.join(' or '));
   return names;
 };
 
@@ -40,6 +43,7 @@ export const benchCommand = (finish: (exitCode: number) => void): Command => wit
   .addOption(new Option('--peer <names>', 'also time the source model in onnxruntime (onnxruntime-node) or onnxruntime-web; repeatable or a comma list').argParser(peerList))
   .option('--peer-model <model.onnx>', 'also time this model in the peers, a quantized one for instance; repeatable', collect)
   .option('--model <model.onnx>', 'the source model, if it has moved')
+  .option('--instructions <names>', 'also time the C cut down to one instruction set, portable or avx2 for instance; repeatable or a comma list', commaList)
   .option('--layers', 'time every step too: milliseconds, multiply-accumulates, share of what the machine can multiply')
   .option('--ms <n>', 'milliseconds of each side in each round', '300')
   .option('--rounds <n>', 'rounds, in which all sides take turns', '5')
@@ -48,7 +52,8 @@ export const benchCommand = (finish: (exitCode: number) => void): Command => wit
   .addHelpText('after', `
 One thread everywhere. Best and median are wall time of one run; CPU is the mean CPU time of the thread, which other processes do not
 lengthen. Where the machine is loaded, compare best with best. Inputs are made up: speed does not depend on them.
-The first output is timed from just before the program, module or package is loaded.
+The first output is timed from just before the program, module or package is loaded. The last columns say how many times as long
+a peer takes at its best.
 
 Examples:
   lowbitc bench out/model
@@ -64,8 +69,10 @@ const benchFolder = async (path: string, flags: BenchFlags, terminal: Terminal):
   const effort = { rounds: wholeNumber('--rounds', flags.rounds, 1), ms: wholeNumber('--ms', flags.ms, 1), starts: wholeNumber('--starts', flags.starts, 1) };
   const cflags = flags.cflags.split(/\s+/).filter((flag) => flag !== '');
   const { targets, skipped } = runnable(folder, flags.target);
+  const here = targets.includes('cpu') ? variantsHere(cflags) : [];
   const contenders = [
     ...targets.map((target): Contender => (target === 'cpu' ? compiledC(folder, cflags) : compiledWasm(folder))),
+    ...chosenVariants(flags.instructions ?? [], here).map((variant) => compiledC(folder, cflags, variant)),
     ...peersOf(folder, flags),
   ];
   const progress = terminal.progress.bind(terminal);
@@ -74,12 +81,12 @@ const benchFolder = async (path: string, flags: BenchFlags, terminal: Terminal):
   const results = await compete(contenders, macs.total, effort, progress);
   const layers: [string, Layers][] = [];
   if (flags.layers) for (const target of targets) {
-    layers.push([target, await timeLayers(folder.graph, target, await measureLimits(target), effort, cflags, progress)]);
+    layers.push([target, await timeLayers(folder.graph, target === 'cpu' ? here[0] : target, await measureLimits(target), effort, cflags, progress)]);
   }
   const machine = thisMachine();
   const load = { before, after: currentLoad() };
   const ratios = ratiosOf(results);
-  const instructions = targets.includes('cpu') ? bestInstructionSet().name : null;
+  const instructions = here.length === 0 ? null : titleOf(here[0]);
   return {
     text: textOf({ folder, results, ratios, layers, instructions, load, cpu: machine.cpu }, terminal),
     document: {
@@ -102,6 +109,11 @@ const runnable = (folder: Folder, given: readonly string[] | undefined): { reado
   return { targets: targets as readonly (typeof timed)[number][], skipped };
 };
 
+/** Variants by name; each must run here. */
+const chosenVariants = (names: readonly string[], here: readonly Variant[]): readonly Variant[] => [...new Set(names)].map((name) =>
+  here.find((variant) => variant.name === name) ?? fail('--instructions', name, here.length === 0 ? 'target cpu' : here.map((variant) => variant.name).join(' or ')));
+const fail = (flag: string, value: string, expected: string): never => { throw new CompileError(errors.badOption(flag, value, expected), 'usage'); };
+
 /** Every peer with the source model and with each model given for it. */
 const peersOf = (folder: Folder, { peer = [], peerModel = [], model }: BenchFlags): readonly Contender[] => {
   if (peer.length === 0 && peerModel.length > 0) throw new CompileError(errors.badCommandLine('--peer-model needs --peer', 'add --peer onnxruntime'), 'usage');
@@ -110,7 +122,7 @@ const peersOf = (folder: Folder, { peer = [], peerModel = [], model }: BenchFlag
   const source = loadSource(folder, model, externalDataOf);
   const inputs = source.graph.inputs.map(({ name, type }) => ({ name, shape: staticShape(type.shape) }));
   return [...new Set(peer)].flatMap((one) => [
-    inRuntime(one, one, source.path, inputs), ...peerModel.map((file) => inRuntime(`${one} ${file}`, one, file, inputs)),
+    inRuntime(one, one, source.path, inputs), ...peerModel.map((file) => inRuntime(`${one} ${basename(file)}`, one, file, inputs)),
   ]);
 };
 
@@ -144,14 +156,15 @@ interface Shown {
 }
 const textOf = ({ folder, results, ratios, layers, instructions, load, cpu }: Shown, terminal: Terminal): string => {
   const { name, macs } = folder.manifest;
+  const targets = results.filter(({ kind }) => kind === 'target');
   const rows = results.map((result): Cell[] => [
     result.name === 'cpu' ? `cpu (${instructions})` : result.name, milliseconds(result.bestMs), milliseconds(result.medianMs), result.cpuMs === null ? '–' : milliseconds(result.cpuMs),
     result.gmacs.toFixed(1), milliseconds(result.start.bestMs),
+    ...targets.map(({ name: target }) => ratios.find((ratio) => ratio.peer === result.name && ratio.target === target)).map((ratio) => (ratio === undefined ? '' : times(ratio.best))),
   ]);
-  const ratioRows = ratios.map(({ target, peer, best, median, start }): Cell[] => [`${peer} / ${target}`, times(best), times(median), '', '', times(start)]);
   return [
     terminal.style('bold', `${name}: ${grouped(macs.total)} MACs`), `${cpu}, one thread, load ${load.before} before and ${load.after} after`, '',
-    table([['ms', 'best', 'median', 'CPU', 'GMAC/s', 'first output'], ...rows, ...(ratioRows.length === 0 ? [] : [[''], ...ratioRows])]),
+    table([['ms', 'best', 'median', 'CPU', 'GMAC/s', 'first output', ...(ratios.length === 0 ? [] : targets.map((target) => `by ${target.name}`))], ...rows]),
     ...layers.flatMap(([target, found]) => ['', layersText(target, found, terminal)]),
   ].join('\n');
 };

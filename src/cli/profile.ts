@@ -6,6 +6,7 @@ import { whyNot } from '../artefact/runners.ts';
 import { describe, kernelOf, type KernelShape } from '../bench/kernels.ts';
 import { currentLoad, thisMachine } from '../bench/machine.ts';
 import { commonShapes, kernelsOf, profile, readTable, tableFormat, writeTable, type Timing } from '../bench/profile.ts';
+import { variantsHere } from '../bench/sides.ts';
 import { importBound } from '../compile.ts';
 import { CompileError } from '../ir/diagnostic.ts';
 import { errors } from '../ir/errors.ts';
@@ -58,7 +59,7 @@ const profileMachine = async (model: string | undefined, flags: ProfileFlags, te
   const shapes = model === undefined ? commonShapes : await shapesOf(model, flags);
   const load = currentLoad();
   const { timings, added } = await profile({
-    kernels: kernelsOf(shapes), targets, ms, cflags, known: before?.kernels ?? [], progress: terminal.progress.bind(terminal),
+    kernels: kernelsOf(shapes), targets: targets.map((target) => (target === 'wasm' ? target : variantsHere(cflags)[0])), ms, cflags, known: before?.kernels ?? [], progress: terminal.progress.bind(terminal),
     save: (kernels) => {
       try {
         writeTable(output, { lowbitc: version, format: tableFormat, machine, cflags, kernels });

@@ -1,0 +1,60 @@
+// Times single kernels in every instruction set that runs here, with each C compiler that is installed, and in WebAssembly:
+// npm run bench:kernels -- [--ms n] [--rounds n] [--json]. Without --json it also puts them into docs/speed.md.
+import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { titleOf } from '../dist/bench/instructions.js';
+import { describe, kernelGraph, macsOf } from '../dist/bench/kernels.js';
+import { currentLoad, thisMachine } from '../dist/bench/machine.js';
+import { measureLimits } from '../dist/bench/measure.js';
+import { joined } from '../dist/bench/side.js';
+import { cSteps, variantsHere, wasmSteps } from '../dist/bench/sides.js';
+import { root } from './models.mjs';
+import { kernelTable, readSpeed, writeSpeed } from './speed-page.mjs';
+
+const { values: options } = parseArgs({ options: { ms: { type: 'string', default: '200' }, rounds: { type: 'string', default: '5' }, json: { type: 'boolean' } } });
+const [ms, rounds] = [Number(options.ms), Number(options.rounds)];
+
+const linear = (rows, depth, columns) => ({ op: 'linear', rows, depth, columns });
+const depthwise = (size, channels) => ({
+  op: 'conv', batch: 1, height: size, width: size, channels, outputs: channels, kernel: [3, 3], strides: [1, 1], pads: [1, 1, 1, 1], dilations: [1, 1], group: channels,
+});
+const kernels = [linear(64, 768, 768), linear(1, 768, 768), depthwise(56, 144)].flatMap((shape) =>
+  (shape.op === 'linear' ? [8, 4] : [8]).map((weightBits) => ({ shape, weightBits, activationBits: 8 })));
+const graphs = kernels.map(kernelGraph);
+
+const compilers = ['gcc', 'clang'].filter((command) => spawnSync(command, ['--version']).status === 0);
+const sides = [];
+for (const compiler of compilers) {
+  process.env.CC = compiler;
+  for (const variant of variantsHere(['-O3'])) sides.push({ name: titleOf(variant), compiler, side: await cSteps(graphs, variant, ['-O3']) });
+}
+sides.push({ name: 'WebAssembly SIMD128', compiler: null, side: await wasmSteps(graphs) });
+
+const load = { before: currentLoad() };
+const found = sides.map(() => kernels.map(() => []));
+for (let round = 0; round <= rounds; round++) for (const [s, { side }] of sides.entries()) for (const k of kernels.keys()) {
+  const times = await side.each(k, ms);
+  // the first round brings engine and operands up to speed
+  if (round > 0) found[s][k].push(times);
+}
+load.after = currentLoad();
+sides.forEach(({ side }) => side.close());
+delete process.env.CC;
+const limits = { cpu: compilers.length === 0 ? [] : await measureLimits('cpu'), wasm: await measureLimits('wasm') };
+
+const report = {
+  machine: thisMachine(), lowbitc: JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).version, load, ms, rounds, limits, day: new Date().toISOString().slice(0, 10),
+  compilers: Object.fromEntries(compilers.map((command) => [command, spawnSync(command, ['--version'], { encoding: 'utf8' }).stdout.split('\n')[0]])),
+  rows: sides.flatMap(({ name, compiler }, s) => kernels.map(({ shape, weightBits, activationBits }, k) => {
+    const times = joined(found[s][k]);
+    return { instructions: name, compiler, kernel: describe(shape), weightBits, activationBits, ...times, gmacs: macsOf(shape) / (times.bestMs * 1e6) };
+  })),
+};
+if (options.json) process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
+else {
+  writeSpeed({ ...readSpeed(), kernels: report });
+  process.stdout.write(`${kernelTable(report)}\n`);
+}
+process.exit(0);

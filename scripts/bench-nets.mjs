@@ -1,0 +1,128 @@
+// Times the nets of nets.mjs against ONNX Runtime, in rounds in which all sides take turns: npm run bench:nets -- [--only name,…] [--fresh].
+// Compiled nets and finished rows lie in .cache, so an interrupted run goes on where it stopped; docs/speed.md is written anew each time.
+// onnxruntime-web is taken from LOWBITC_PEERS or node_modules where it is installed.
+import { execFileSync, spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { gzipSync } from 'node:zlib';
+import { loadFolder } from '../dist/artefact/load.js';
+import { programOf } from '../dist/backends/backend.js';
+import { identifier } from '../dist/backends/identifier.js';
+import { cCompiler } from '../dist/backends/run.js';
+import { titleOf } from '../dist/bench/instructions.js';
+import { describe, kernelOf } from '../dist/bench/kernels.js';
+import { currentLoad, thisMachine } from '../dist/bench/machine.js';
+import { compete, measureLimits, programLineMs, timeLayers } from '../dist/bench/measure.js';
+import { compiledC, compiledWasm, findPeer, inRuntime, peerNames, variantsHere } from '../dist/bench/sides.js';
+import { root } from './models.mjs';
+import { modelOf, nets } from './nets.mjs';
+import { readSpeed, writeSpeed } from './speed-page.mjs';
+
+const { values: options } = parseArgs({ options: {
+  only: { type: 'string' }, fresh: { type: 'boolean' }, ms: { type: 'string', default: '300' }, rounds: { type: 'string', default: '5' }, starts: { type: 'string', default: '3' },
+} });
+const effort = { ms: Number(options.ms), rounds: Number(options.rounds), starts: Number(options.starts) };
+const only = options.only?.split(',');
+const unknown = only?.find((name) => !(name in nets));
+if (unknown !== undefined) throw new Error(`there is no net ${unknown}; there are ${Object.keys(nets).join(', ')}`);
+
+const cache = join(root, '.cache', 'nets');
+const version = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).version;
+const targets = cCompiler() === null ? ['wasm'] : ['cpu', 'wasm'];
+const here = targets.includes('cpu') ? variantsHere(['-O3']) : [];
+const present = peerNames.filter((peer) => findPeer(peer) !== null);
+for (const peer of peerNames) if (!present.includes(peer)) process.stderr.write(`${peer} is not installed and left out\n`);
+const say = (text) => process.stderr.write(`${text}\n`);
+const seconds = (run) => {
+  const begin = performance.now();
+  run();
+  return (performance.now() - begin) / 1000;
+};
+
+/** The models of a net, made once. */
+const modelFiles = (name) => Object.fromEntries(['float', 'int8'].map((form) => {
+  const path = join(cache, `${name}.${form}.onnx`);
+  if (options.fresh || !existsSync(path)) writeFileSync(path, modelOf(name, form));
+  return [form, path];
+}));
+
+/** Code without constants: text of each object file, bytes of the module beyond its data; and what is downloaded. */
+const sizesOf = (folder, name, weightBytes) => {
+  const id = identifier(name);
+  const wasm = readFileSync(join(folder, 'wasm', `${id}.wasm`));
+  const loader = readFileSync(join(folder, 'wasm', `${id}.mjs`));
+  const sizes = { wasmCode: wasm.length - weightBytes.wasm, wasmGzip: gzipSync(wasm).length + gzipSync(loader).length, weightBytes: weightBytes.wasm };
+  if (!targets.includes('cpu')) return sizes;
+  const object = join(cache, 'object.o');
+  const cCode = {};
+  const ccSeconds = seconds(() => {
+    for (const file of readdirSync(join(folder, 'cpu')).filter((source) => source.endsWith('.c') && source !== 'main.c')) {
+      execFileSync(cCompiler(), ['-std=c99', '-fno-strict-aliasing', '-O2', '-c', join(folder, 'cpu', file), '-o', object]);
+      const text = spawnSync('size', [object], { encoding: 'utf8' }).stdout?.split('\n')[1]?.trim().split(/\s+/)[0];
+      const variant = file.slice(id.length + 1, -'.c'.length) || 'portable';
+      if (variant !== 'weights' && text !== undefined) cCode[variant] = Number(text);
+    }
+  });
+  rmSync(object, { force: true });
+  return { ...sizes, cCode, ccSeconds };
+};
+
+/** What loses most against the line: steps of equal shape together. */
+const losses = (graph, { steps }) => {
+  const roots = programOf(graph).steps.map(({ root: node }) => node);
+  const total = steps.reduce((sum, { bestMs }) => sum + bestMs, 0);
+  const kinds = new Map();
+  steps.forEach(({ bestMs, macs, share }, i) => {
+    const kernel = roots[i] === undefined ? null : kernelOf(roots[i]);
+    const what = kernel === null ? roots[i]?.op ?? 'copy' : describe(kernel.shape);
+    const sum = kinds.get(what) ?? { what, count: 0, bestMs: 0, macs: 0, lineMs: 0 };
+    kinds.set(what, { what, count: sum.count + 1, bestMs: sum.bestMs + bestMs, macs: sum.macs + macs, lineMs: sum.lineMs + bestMs * (share ?? 0) });
+  });
+  return [...kinds.values()].map(({ what, count, bestMs, macs, lineMs }) => ({
+    what: count === 1 ? what : `${count} × ${what}`, bestMs, part: bestMs / total, gmacs: macs === 0 ? null : macs / (bestMs * 1e6), share: lineMs === 0 ? null : lineMs / bestMs, lost: bestMs - lineMs,
+  })).sort((x, y) => y.lost - x.lost).slice(0, 4);
+};
+
+const measure = async (name) => {
+  say(`${name}: models`);
+  mkdirSync(cache, { recursive: true });
+  const files = modelFiles(name);
+  const path = join(cache, name);
+  say(`${name}: compile`);
+  const compileSeconds = seconds(() => execFileSync(process.execPath, [
+    join(root, 'dist', 'cli.js'), 'compile', files.float, '-o', path, '--synthetic', '--calib-count', '2', '--target', targets.join(','), '-q', '--force',
+  ], { stdio: 'inherit' }));
+  const folder = loadFolder(path);
+  const inputs = folder.graph.inputs.map(({ name: input, type }) => ({ name: input, shape: type.shape }));
+  const contenders = [
+    ...targets.map((target) => (target === 'cpu' ? compiledC(folder, ['-O3']) : compiledWasm(folder))),
+    ...present.flatMap((peer) => Object.entries(files).map(([form, file]) => inRuntime(`${peer} ${form}`, peer, file, inputs))),
+  ];
+  const before = currentLoad();
+  const results = await compete(contenders, folder.manifest.macs.total, effort, (label, done, total) => { if (done === 0) say(`${name}: ${label}`); return total; });
+  const row = { macs: folder.manifest.macs.total, bits: folder.manifest.bits, results, layers: {}, lineMs: {} };
+  for (const target of targets) {
+    const limits = await measureLimits(target);
+    say(`${name}: layers of ${target}`);
+    row.lineMs[target] = programLineMs(folder.graph, limits);
+    row.layers[target] = losses(folder.graph, await timeLayers(folder.graph, target === 'cpu' ? here[0] : target, limits, { ...effort, rounds: 3 }, ['-O3']));
+    row.limits = { ...row.limits, [target]: limits };
+  }
+  const weightBytes = Object.fromEntries(folder.manifest.targets.map(({ name: target, weightBytes: bytes }) => [target, bytes]));
+  return {
+    ...row, instructions: here.length === 0 ? null : titleOf(here[0]), load: { before, after: currentLoad() },
+    sizes: { ...sizesOf(path, folder.manifest.name, weightBytes), compileSeconds }, goal: nets[name].goal, lowbitc: version, machine: thisMachine(), effort, day: new Date().toISOString().slice(0, 10),
+  };
+};
+
+const speed = readSpeed();
+if (options.fresh) speed.nets = {};
+for (const name of Object.keys(nets)) {
+  if (only ? !only.includes(name) : speed.nets[name]) continue;
+  speed.nets[name] = await measure(name);
+  writeSpeed(speed);
+}
+writeSpeed(speed);
+say(`docs/speed.md: ${Object.keys(speed.nets).length} nets`);
+process.exit(0);

@@ -1,0 +1,139 @@
+// What bench:nets and bench:kernels measured, kept in .cache/speed.json, as the page docs/speed.md.
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { root } from './models.mjs';
+
+const store = join(root, '.cache', 'speed.json');
+export const readSpeed = () => ({ nets: {}, kernels: null, ...(existsSync(store) ? JSON.parse(readFileSync(store, 'utf8')) : {}) });
+export const writeSpeed = (speed) => {
+  mkdirSync(join(root, '.cache'), { recursive: true });
+  writeFileSync(store, JSON.stringify(speed, null, 1));
+  writeFileSync(join(root, 'docs', 'speed.md'), page(speed));
+};
+
+const ms = (time) => (time === undefined ? '–' : time >= 100 ? time.toFixed(1) : time >= 1 ? time.toFixed(2) : time.toFixed(4));
+const times = (ratio) => (ratio >= 100 ? ratio.toFixed(0) : ratio.toPrecision(3));
+const percent = (share) => (share === null || share === undefined ? '–' : `${(100 * share).toFixed(0)} %`);
+const kilobytes = (bytes) => (bytes === undefined || bytes === null ? '–' : (bytes / 1000).toFixed(1));
+const row = (cells) => `| ${cells.join(' | ')} |`;
+const table = (head, alignment, rows) => [row(head), `|${alignment}|`, ...rows.map(row)].join('\n');
+
+const of = ({ results }, name) => results.find((result) => result.name === name);
+const sides = {
+  cpu: { title: 'C against onnxruntime-node', peer: 'onnxruntime', name: 'C' },
+  wasm: { title: 'WebAssembly in Node against onnxruntime-web', peer: 'onnxruntime-web', name: 'WASM' },
+};
+
+const versus = (nets, target) => {
+  const { title, peer, name } = sides[target];
+  const entries = Object.entries(nets).filter(([, net]) => of(net, target) !== undefined);
+  if (entries.length === 0) return '';
+  const rows = entries.map(([net, found]) => {
+    const own = of(found, target);
+    const [float, int8] = ['float', 'int8'].map((form) => of(found, `${peer} ${form}`));
+    const fastest = [float, int8].filter((side) => side !== undefined).map(({ bestMs }) => bestMs);
+    const ratio = fastest.length === 0 ? null : Math.min(...fastest) / own.bestMs;
+    const byCpu = [own, float, int8].every((side) => side?.cpuMs) ? Math.min(float.cpuMs, int8.cpuMs) / own.cpuMs : null;
+    const line = found.lineMs[target];
+    return [
+      net, (found.macs / 1e6).toFixed(1), ms(own.bestMs), ms(own.medianMs), own.gmacs.toFixed(1), line === null ? '–' : ms(line), line === null ? '–' : percent(line / own.bestMs), ms(float?.bestMs), ms(int8?.bestMs),
+      ratio === null ? '–' : times(ratio), byCpu === null ? '–' : times(byCpu), `≥ ${found.goal[target]}`,
+    ];
+  });
+  return `## ${title}
+
+${table(['net', 'MMAC', `${name} best ms`, 'median', 'GMAC/s', 'line ms', 'of the line', `${peer} float`, `${peer} int8`, 'ratio to the faster', 'by CPU time', 'goal'], '---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:', rows)}
+`;
+};
+
+const starts = (nets) => {
+  const rows = Object.entries(nets).map(([net, found]) => {
+    const start = (name) => of(found, name)?.start.bestMs;
+    const [cpu, wasm, node, web] = [start('cpu'), start('wasm'), start('onnxruntime int8'), start('onnxruntime-web int8')];
+    const ratio = (peer, own) => (peer === undefined || own === undefined ? '–' : times(peer / own));
+    return [net, ms(cpu), ms(node), ratio(node, cpu), ms(wasm), ms(web), ratio(web, wasm)];
+  });
+  return `## First output
+
+Milliseconds from just before loading (the C: from the first call, in a process that is up; the others: before the module or package is imported) to the first output; best of
+several fresh processes. The peers run the int8 model.
+
+${table(['net', 'C', 'onnxruntime', 'ratio', 'WASM', 'onnxruntime-web', 'ratio'], '---|--:|--:|--:|--:|--:|--:', rows)}
+`;
+};
+
+const sizes = (nets) => `## Size and compile time
+
+${table(['net', 'C code kB', 'WASM code kB', 'constants kB', 'WASM and loader, gzip kB', 'lowbitc s', 'cc -O2 s'], '---|---|--:|--:|--:|--:|--:', Object.entries(nets).map(([net, { sizes: s }]) => [
+  net, Object.entries(s.cCode ?? {}).map(([variant, bytes]) => `${variant} ${kilobytes(bytes)}`).join(', ') || '–', kilobytes(s.wasmCode), kilobytes(s.weightBytes), kilobytes(s.wasmGzip), s.compileSeconds.toFixed(1), s.ccSeconds === undefined ? '–' : s.ccSeconds.toFixed(1),
+]))}
+
+Code is the text section of the object file of each instruction set at \`-O2\`, and the bytes of the module beyond its constants.
+`;
+
+const losses = (nets) => `## Where the time goes
+
+For each net what loses most time against the line, steps of equal shape together.
+
+${Object.keys(sides).map((target) => {
+  const rows = Object.entries(nets).flatMap(([net, { layers }]) => (layers[target] ?? []).map(({ what, bestMs, part, gmacs, share }, i) => [
+    i === 0 ? net : '', what, ms(bestMs), percent(part), gmacs === null ? '' : gmacs.toFixed(1), percent(share),
+  ]));
+  return rows.length === 0 ? '' : `### ${sides[target].name}\n\n${table(['net', 'step', 'ms', 'of the net', 'GMAC/s', 'of the line'], '---|---|--:|--:|--:|--:', rows)}`;
+}).filter((text) => text !== '').join('\n\n')}
+`;
+
+const goals = {
+  'linear 64x768x768 AVX-512': 200, 'linear 64x768x768 AVX2': 80, 'linear 64x768x768 WebAssembly': 38, 'depthwise 56x56x144 3x3 AVX-512': 52, 'depthwise 56x56x144 3x3 WebAssembly': 10,
+  'linear 1x768x768 AVX-512': 95, 'linear 1x768x768 WebAssembly': 28,
+};
+const goalOf = ({ kernel, instructions, weightBits }) => {
+  const key = Object.keys(goals).find((name) => weightBits === 8 && `${kernel} ${instructions}`.startsWith(name));
+  return key === undefined ? '' : `≥ ${goals[key]}`;
+};
+export const kernelTable = ({ rows }) => table(['kernel', 'weights', 'instructions', 'compiler', 'best µs', 'median µs', 'GMAC/s', 'goal'], '---|--:|---|---|--:|--:|--:|--:',
+  [...rows].sort((a, b) => (a.kernel === b.kernel ? b.weightBits - a.weightBits : 0)).map((found) => [
+    found.kernel, `${found.weightBits} bits`, found.instructions, found.compiler ?? '', (1000 * found.bestMs).toFixed(2), (1000 * found.medianMs).toFixed(2), found.gmacs.toFixed(1), goalOf(found),
+  ]));
+
+const limitList = (limits) => limits.map(({ primitive, kind, rate }) => `${primitive} ${rate.toFixed(kind === 'dot' ? 0 : 1)} ${kind === 'dot' ? 'GMAC/s' : 'G codes/s'}`).join(', ');
+const machineText = ({ machine, lowbitc, load, day }) =>
+  `${machine.cpu}, ${machine.cores} cores, ${machine.platform} ${machine.architecture}, Node ${machine.node}, ${machine.compiler ?? 'no C compiler'}; lowbitc ${lowbitc}, ${day}; load average ${load.before} before and ${load.after} after`;
+
+/** The machine of several rows, and their loads. */
+const machines = (nets) => {
+  const found = new Map();
+  for (const [name, net] of Object.entries(nets)) {
+    const text = machineText({ ...net, load: { before: '', after: '' } }).replace(/; load average.*/, '');
+    found.set(text, [...(found.get(text) ?? []), `${name} ${net.load.before}–${net.load.after}`]);
+  }
+  return [...found].map(([text, list]) => `- ${text}. Load average before and after: ${list.join(', ')}.`).join('\n');
+};
+
+const page = ({ nets, kernels }) => {
+  const last = Object.values(nets).at(-1);
+  return `# Speed
+
+<!-- made by npm run bench:nets and npm run bench:kernels -->
+
+True-shape nets with random weights, W8A8, batch 1, one thread everywhere. All sides of a net take turns in one run; times are wall time of one inference. Other processes lengthen
+medians more than bests, so on a loaded machine compare best with best. ONNX Runtime runs the float model, and the same net quantized with bytes for activations (unsigned) and weights
+(signed, per channel) in QuantizeLinear/DequantizeLinear form; the ratio is the faster of both by ours, once with best wall times and once with the least mean CPU time of the thread,
+which waiting for a core does not lengthen.
+
+The line is the time of all multiply-accumulates at the speed of the machine's fastest integer dot product, and of all rescaled codes at the speed of its fastest exact rescale, both
+measured by loops that do nothing else. Memory, borders, pooling, normalisation and softmax are not in it.
+${last === undefined ? '' : `
+${machines(nets)}
+- C: ${last.instructions ?? 'none'}, \`-O3\`. Limits: ${limitList(last.limits.cpu ?? [])}.
+- WebAssembly: SIMD128 in Node. Limits: ${limitList(last.limits.wasm ?? [])}.
+
+${[versus(nets, 'cpu'), versus(nets, 'wasm'), starts(nets), sizes(nets), losses(nets)].filter((text) => text !== '').join('\n')}`}${kernels === null ? '' : `
+## Kernels
+
+Each alone and over and over, codes of 8 bits, with the exact rescale to bytes, \`-O3\`. ${machineText(kernels)}; ${Object.entries(kernels.compilers).map(([name, text]) => `${name}: ${text}`).join('; ')}.
+Limits: ${limitList([...kernels.limits.cpu, ...kernels.limits.wasm])}.
+
+${kernelTable(kernels)}
+`}`;
+};
