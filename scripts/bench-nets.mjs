@@ -100,7 +100,7 @@ const measure = async (name) => {
     ...present.flatMap((peer) => Object.entries(files).map(([form, file]) => inRuntime(`${peer} ${form}`, peer, file, inputs))),
   ];
   const before = currentLoad();
-  const results = await compete(contenders, folder.manifest.macs.total, effort, (label, done, total) => { if (done === 0) say(`${name}: ${label}`); return total; });
+  const results = await compete(contenders, folder.manifest.macs.total, effort, (label, done) => { if (done === 0) say(`${name}: ${label}`); });
   const row = { macs: folder.manifest.macs.total, bits: folder.manifest.bits, results, layers: {}, lineMs: {} };
   for (const target of targets) {
     const limits = await measureLimits(target);

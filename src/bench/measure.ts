@@ -141,8 +141,8 @@ export const timeLayers = async (
 };
 
 /** Spent on each peak loop in each round. */
-const PEAK_MS = 30;
-const PEAK_ROUNDS = 4;
+const PEAK_MS = 15;
+const PEAK_ROUNDS = 12;
 
 export const measureLimits = async (target: 'cpu' | 'wasm'): Promise<readonly Limit[]> => {
   const items = target === 'cpu' ? cPeakItems : wasmPeakItems;

@@ -29,51 +29,53 @@ export interface Times {
 export const readyWord = 'ready';
 /** How long a side may take to answer beyond what it was asked to spend. */
 const PATIENCE_MS = 300_000;
+/** Characters of stderr that are kept for a message. */
+const KEPT_WORDS = 4000;
+/** Nanoseconds in a millisecond. */
 const NANOSECONDS = 1e6;
 
 export class Side {
   readonly name: string;
-  /** from just before the program is loaded to its first output; 0 for items without a first output */
-  readonly startMs: number;
   private readonly child: ChildProcess;
-  private readonly lines: AsyncIterator<string>;
-  private readonly failure: () => string;
   private readonly items: number;
+  private readonly lines: AsyncIterator<string>;
+  /** the end of what the process wrote to stderr */
+  private said = '';
+  private startNs = 0;
 
-  private constructor(name: string, child: ChildProcess, lines: AsyncIterator<string>, startMs: number, items: number, failure: () => string) {
+  private constructor(name: string, child: ChildProcess, items: number) {
     this.name = name;
     this.child = child;
-    this.lines = lines;
-    this.startMs = startMs;
     this.items = items;
-    this.failure = failure;
+    this.lines = createInterface({ input: child.stdout! })[Symbol.asyncIterator]();
+    child.stderr!.setEncoding('utf8').on('data', (text: string) => { this.said = (this.said + text).slice(-KEPT_WORDS); });
+    child.on('error', (cause) => { this.said = cause.message; });
+    child.stdin!.on('error', () => undefined);
   }
 
   /** Starts a process; resolves when it is ready. `items` is how many things it holds. */
   static async start(name: string, command: string, args: readonly string[], items = 1): Promise<Side> {
-    const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'pipe'] });
-    let said = '';
-    child.stderr.setEncoding('utf8').on('data', (text: string) => { said = (said + text).slice(-4000); });
-    child.on('error', (cause) => { said = cause.message; });
-    child.stdin.on('error', () => undefined);
-    const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
-    const failure = (): string => said.trim().split('\n').find((line) => /\S/.test(line) && !/^\s+at /.test(line)) ?? 'it ended without a word';
-    const side = new Side(name, child, lines, 0, items, failure);
+    const side = new Side(name, spawn(command, args, { stdio: 'pipe' }), items);
     const [word, startNs] = (await side.line()).split(' ');
     if (word !== readyWord) throw side.failed(`it said "${word}"`);
-    return new Side(name, child, lines, Number(startNs) / NANOSECONDS, items, failure);
+    side.startNs = Number(startNs);
+    return side;
+  }
+  /** From just before the program is loaded to its first output; 0 for items without a first output. */
+  get startMs(): number {
+    return this.startNs / NANOSECONDS;
   }
 
   /** Runs one item for about `ms` milliseconds, three times at least. Null where this machine cannot run it. */
   async each(item: number, ms: number): Promise<Times | null> {
     this.child.stdin!.write(`each ${item} ${Math.round(ms * NANOSECONDS)}\n`);
-    return timesOf(await this.line());
+    return timesOf(await this.line(ms));
   }
   /** Runs all items in turn for about `ms` milliseconds, three times at least, and gives the times of each. */
   async chain(ms: number): Promise<readonly Times[]> {
     this.child.stdin!.write(`chain ${Math.round(ms * NANOSECONDS)}\n`);
     const found: Times[] = [];
-    for (let i = 0; i < this.items; i++) found.push(timesOf(await this.line())!);
+    for (let i = 0; i < this.items; i++) found.push(timesOf(await this.line(ms))!);
     return found;
   }
   close(): void {
@@ -81,14 +83,18 @@ export class Side {
     this.child.kill();
   }
 
-  private async line(): Promise<string> {
+  private async line(ms = 0): Promise<string> {
     let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<null>((resolve) => { timer = setTimeout(() => resolve(null), PATIENCE_MS); });
+    const late = new Promise<null>((resolve) => { timer = setTimeout(() => resolve(null), PATIENCE_MS + ms); });
     const answer = await Promise.race([this.lines.next(), late]);
     clearTimeout(timer);
     if (answer === null) throw this.failed('it does not answer');
-    if (answer.done === true) throw this.failed(this.failure());
+    if (answer.done === true) throw this.failed(this.lastWords());
     return answer.value;
+  }
+  /** The message of an error without its stack. */
+  private lastWords(): string {
+    return this.said.trim().split('\n').find((line) => /\S/.test(line) && !/^\s+at /.test(line)) ?? 'it ended without a word';
   }
   private failed(why: string): CompileError {
     this.child.kill();
