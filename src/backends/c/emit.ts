@@ -12,7 +12,7 @@ import { cTypeOf, interfaceOf, printPort, type Port, type ProgramInterface } fro
 import { lower, type LoweredProgram } from '../lower.ts';
 import { chooseVariant, machineFile } from './machines.ts';
 import { cPrinter, ctypeOf } from './print.ts';
-import { machineVariants, onlyMacro, portableVariant, presenceText, presentMacro, variants, type Variant } from './variants.ts';
+import { fallbackVariant, machineVariants, onlyMacro, portableVariant, presenceText, presentMacro, variants, type Variant } from './variants.ts';
 
 export const cpu = {
   name: 'cpu',
@@ -24,11 +24,11 @@ export const cpu = {
     const arenaBytes = Math.max(...versions.map(({ lowered }) => lowered.plan.arenaBytes));
     const pool = new Pool(versions);
     const file = (path: string, text: string): Artefact => ({ path: `cpu/${path}`, bytes: new TextEncoder().encode(text) });
-    const portable = versions.find(({ variant }) => variant === portableVariant)!;
+    const inOwnFile = ({ variant }: Version): boolean => variant.machine !== null;
     return {
       artefacts: [
-        file(`${id}.h`, headerText(id, ports, arenaBytes)), file(`${id}.c`, mainSourceText(id, ports, portable, pool)),
-        ...versions.filter((version) => version !== portable).map((version) => file(`${id}_${version.variant.name}.c`, variantSourceText(id, ports, version, pool))),
+        file(`${id}.h`, headerText(id, ports, arenaBytes)), file(`${id}.c`, mainSourceText(id, ports, versions.filter((version) => !inOwnFile(version)), pool)),
+        ...versions.filter(inOwnFile).map((version) => file(`${id}_${version.variant.name}.c`, variantSourceText(id, ports, version, pool))),
         file(`${id}_weights.c`, weightsText(id, pool)), file('main.c', mainText(id, ports)),
         file('Makefile', makefileText(id)), file('CMakeLists.txt', cmakeText(id)),
       ],
@@ -61,8 +61,11 @@ class Pool {
   numberOf(buffer: Buffer): number {
     return this.numbers.get(buffer)!;
   }
+  /** Bytes in the binary that holds most: with all versions of one processor family, or the portable one alone. */
   get bytes(): number {
-    return this.all.reduce((sum, { buffer }) => sum + buffer.data!.byteLength, 0);
+    const among = (here: (variant: Variant) => boolean): number =>
+      this.all.reduce((sum, { buffer, readers }) => (readers.some(here) ? sum + buffer.data!.byteLength : sum), 0);
+    return Math.max(among((variant) => variant === portableVariant), among((variant) => variant !== portableVariant));
   }
 }
 const contentKey = ({ e, data }: Buffer): string => `${e} ${createHash('sha256').update(new Uint8Array(data!.buffer, data!.byteOffset, data!.byteLength)).digest('hex')}`;
@@ -159,15 +162,25 @@ ${body}
     return 0;
 }`;
 
-/** The portable version, and the call that chooses among all. */
-const mainSourceText = (id: string, ports: ProgramInterface, portable: Version, pool: Pool): string => {
-  const { declarations, body } = printed(id, ports, portable, pool);
+/** The versions that every processor runs, and the call that chooses among all. */
+const mainSourceText = (id: string, ports: ProgramInterface, portable: readonly Version[], pool: Pool): string => {
   const { inputs, outputs } = ports;
-  const needed = [
-    'inputs == 0', 'outputs == 0', ...(portable.lowered.plan.arenaBytes === 0 ? [] : ['arena == 0']), ...inputs.map((port) => `inputs->${port.id} == 0`), ...outputs.map((port) => `outputs->${port.id} == 0`),
-  ];
+  const needed = ['inputs == 0', 'outputs == 0', 'arena == 0', ...inputs.map((port) => `inputs->${port.id} == 0`), ...outputs.map((port) => `outputs->${port.id} == 0`)];
   const call = (variant: Variant): string => `${id}_${functionOf(variant)}(inputs, outputs, arena)`;
-  const only = variants.map((variant, i) => `#${i === 0 ? 'if' : 'elif'} defined(${onlyMacro(id, variant)})\n    return ${call(variant)};`);
+  const texts = portable.map((version) => {
+    const { declarations, body } = printed(id, ports, version, pool);
+    return `\
+#if ${presentMacro(id, version.variant)}
+${declarations}
+
+${externs(id, pool, version.variant)}
+
+static ${signatureOf(id, functionOf(version.variant))}
+${runBody(body)}
+#endif`;
+  });
+  const last = [fallbackVariant, portableVariant].map((variant) => `#if ${presentMacro(id, variant)}\n    return ${call(variant)};\n#endif`);
+  const only = machineVariants.map((variant) => `#${variant === machineVariants[0] ? 'if' : 'elif'} defined(${onlyMacro(id, variant)})\n    return ${call(variant)};`);
   return `\
 ${generated}
 ${aliasing}
@@ -176,14 +189,7 @@ ${aliasing}
 /* The versions of this program that are compiled. Define one of ${variants.map((variant) => onlyMacro(id, variant)).join(', ')} for all files to keep that one alone. */
 ${presenceText(id)}
 
-#if ${presentMacro(id, portableVariant)}
-${declarations}
-
-${externs(id, pool, portableVariant)}
-
-static ${signatureOf(id, functionOf(portableVariant))}
-${runBody(body)}
-#endif
+${texts.join('\n\n')}
 
 ${machineVariants.map((variant) => `#if ${presentMacro(id, variant)}\n${signatureOf(id, functionOf(variant))};\n#endif`).join('\n')}
 
@@ -191,9 +197,10 @@ ${signatureOf(id, 'run')}
 {
     if (${needed.join(' || ')}) return 1;
 ${only.join('\n')}
-#else
-${chooseVariant(machineVariants.map((variant) => ({ machine: variant.machine!, call: call(variant) })), call(portableVariant))}
+#elif !${id.toUpperCase()}_ONLY_ONE
+${chooseVariant(machineVariants.map((variant) => ({ machine: variant.machine!, call: call(variant) })), null)}
 #endif
+${last.join('\n')}
 }
 `;
 };

@@ -88,11 +88,11 @@ export const machineFile = ({ name, guard, features, target }: CMachine, text: s
   return [`#if ${guard}`, ...on, text.trimEnd(), ...off, '#else', `typedef int not_for_${name};`, '#endif', ''].join('\n');
 };
 
-/** Statements that return the call of the first variant that is there and runs here; `otherwise` is the call of the one that always is. */
-export const chooseVariant = (variants: readonly { readonly machine: CMachine; readonly call: string }[], otherwise: string, indent = '    '): string => [
+/** Statements that return the call of the first variant that is there and runs here; `otherwise` is the call of the one that always is, or null where more follows. */
+export const chooseVariant = (variants: readonly { readonly machine: CMachine; readonly call: string }[], otherwise: string | null, indent = '    '): string => [
   ...variants.flatMap(({ machine: { guard, features }, call }, i) => {
     const here = features.map((feature) => `__builtin_cpu_supports("${feature}")`).join(' && ');
     const asked = features.length > 0 && variants.slice(0, i).every(({ machine }) => machine.features.length === 0) ? [`${indent}__builtin_cpu_init();`] : [];
     return [`#if ${guard}`, ...asked, here === '' ? `${indent}return ${call};` : `${indent}if (${here}) return ${call};`, '#endif'];
   }),
-  `${indent}return ${otherwise};`].join('\n');
+  ...(otherwise === null ? [] : [`${indent}return ${otherwise};`])].join('\n');

@@ -4,7 +4,7 @@
  *
  * `<NAME>_ONLY_<VARIANT>` defined for all files keeps that one alone, for measurements, tests and small binaries.
  */
-import { avx2, avx512vnni, portableC, type Target } from '../schedules/target.ts';
+import { avx2, avx512vnni, portableBesideVectors, portableC, type Target } from '../schedules/target.ts';
 import { machines, type CMachine } from './machines.ts';
 import { portable, type CTarget } from './print.ts';
 
@@ -17,32 +17,28 @@ export interface Variant {
   readonly machine: CMachine | null;
 }
 
-export const portableVariant: Variant = { name: 'portable', schedule: portableC, printer: portable, machine: null };
 const on = (machine: CMachine, schedule: Target): Variant => ({ name: machine.name, schedule, printer: machine.target, machine });
-/** The fastest first. */
+/** One for each instruction set, the fastest first. */
 export const machineVariants: readonly Variant[] = [on(machines.avx512vnni, avx512vnni), on(machines.avx2, avx2)];
-export const variants: readonly Variant[] = [...machineVariants, portableVariant];
+/** For processors that have none of them: with weights of its own, or with those of the versions that stand beside it in the binary. */
+export const portableVariant: Variant = { name: 'portable', schedule: portableC, printer: portable, machine: null };
+export const fallbackVariant: Variant = { name: 'fallback', schedule: portableBesideVectors, printer: portable, machine: null };
+export const variants: readonly Variant[] = [...machineVariants, fallbackVariant, portableVariant];
 
 /** The macro that is 1 where a variant is compiled and 0 elsewhere. */
 export const presentMacro = (id: string, { name }: Variant): string => `${id}_WITH_${name}`.toUpperCase();
 /** The option that keeps one variant alone. */
 export const onlyMacro = (id: string, { name }: Variant): string => `${id}_ONLY_${name}`.toUpperCase();
 
-/** Defines `presentMacro` of every variant. The portable one is there unless another was asked for or needs no test at run time. */
+/** Defines `presentMacro` of every variant. */
 export const presenceText = (id: string): string => {
   const asked = variants.map((variant) => `defined(${onlyMacro(id, variant)})`).join(' || ');
-  const conditionOf = ({ machine }: Variant): string => (machine === null ? certain(id) : machine.guard);
-  return [
-    ...machineVariants, portableVariant,
-  ].map((variant) => `\
-#if defined(${onlyMacro(id, variant)}) || (!(${asked}) && ${conditionOf(variant)})
-#define ${presentMacro(id, variant)} 1
-#else
-#define ${presentMacro(id, variant)} 0
-#endif`).join('\n');
-};
-/** Where no variant that is compiled runs on every processor that the program can be started on. */
-const certain = (id: string): string => {
-  const sure = machineVariants.filter(({ machine }) => machine!.features.length === 0);
-  return sure.length === 0 ? '1' : `!(${sure.map((variant) => presentMacro(id, variant)).join(' || ')})`;
+  const present = (some: readonly Variant[]): string => some.map((variant) => presentMacro(id, variant)).join(' || ') || '0';
+  /** A processor that compiled code can be started on may lack what a variant asks for at run time, but not what the compiler was told. */
+  const [certain, tested] = [true, false].map((sure) => machineVariants.filter(({ machine }) => (machine!.features.length === 0) === sure));
+  const conditionOf = (variant: Variant): string =>
+    variant.machine !== null ? `(${variant.machine.guard})` : variant === fallbackVariant ? `(${present(tested)}) && !(${present(certain)})` : `!(${present([...machineVariants, fallbackVariant])})`;
+  return [`#if ${asked}`, `#define ${id.toUpperCase()}_ONLY_ONE 1`, '#else', `#define ${id.toUpperCase()}_ONLY_ONE 0`, '#endif', ...variants.flatMap((variant) => [
+    `#if defined(${onlyMacro(id, variant)}) || (!${id.toUpperCase()}_ONLY_ONE && ${conditionOf(variant)})`, `#define ${presentMacro(id, variant)} 1`, '#else', `#define ${presentMacro(id, variant)} 0`, '#endif',
+  ])].join('\n');
 };

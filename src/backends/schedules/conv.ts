@@ -7,13 +7,15 @@ import type { Value } from '../../ir/graph.ts';
 import { at, buffer, fn, index, load, loop, moved, store } from '../../loops/build.ts';
 import type { Address, Buffer, Elem, Fn, Stmt } from '../../loops/types.ts';
 import { depthwise } from './depthwise.ts';
-import { constantsLength, fillRows, multiply, packPanels, panelConstants, packsNibbles, panelLength, panelStarts, targetFor, unpackedLength, walkOf, type Walk } from './gemm.ts';
-import { constant, elemOf, operand, packed, product, scratch, shapeOf, type Binding, type Schedule, type ScheduleContext } from './kernel.ts';
+import { fillRows, packsNibbles, targetFor, walkOf, type Walk } from './gemm.ts';
+import { constant, elemOf, operand, product, scratch, shapeOf, type Binding, type Schedule, type ScheduleContext } from './kernel.ts';
 import { rowProduct } from './linear.ts';
 import { collapse, overNest } from './nest.ts';
+import { quadsFor } from './quads.ts';
 import { makeRescale, rescaleBindings, rescaleClass, rescaleValues, type RescaleClass } from './rescale.ts';
 import { bandLength, bandOf, inResult, overBlocks, windowShapeOf, type Band, type WindowAttrs, type WindowShape } from './rows.ts';
 import type { Target } from './target.ts';
+import { channelConstants, channelsLength, rowElem, rowOffset, weightBindings, weightBuffers } from './weights.ts';
 
 export interface ConvAttrs extends WindowAttrs {
   readonly group: number;
@@ -52,28 +54,26 @@ export const conv: Schedule = (step, context) => {
   if (perGroup === 1 && outputs === window.channels) return depthwise(step, context, window, attrs.padCode);
 
   const columns = outputs / attrs.group;
-  const target = targetFor(context.target, columns);
+  const ending = rescaleClass(step);
+  const quads = quadsFor(context.target, elemOf(x.type.dtype), kh * kw * perGroup, columns, ending);
+  const target = quads === null ? targetFor(context.target, columns) : context.target;
   const nibbles = packsNibbles(weight.type.dtype);
   const joined = attrs.group === 1 && attrs.dilations[1] === 1;
   const bandRow = (attrs.pads[1] + window.width + attrs.pads[3]) * window.channels;
   const [down, right] = [attrs.dilations[0] * bandRow, attrs.dilations[1] * window.channels];
   const taps: Taps = joined ? { counts: [kh], strides: [down], run: kw * perGroup } : { counts: [kh, kw], strides: [down, right], run: perGroup };
   const gathered = target.lanes === 1 && product(taps.counts) > 1 && taps.run < SHORT_RUN;
-  const walk = gathered ? walkOf([], [], product(taps.counts) * taps.run, target, nibbles) : walkOf(taps.counts, taps.strides, taps.run, target, nibbles);
-  const band = bandOf(window, 'i16', gathered ? 0 : walk.padded - walk.run, context.target);
+  const walk = gathered ? walkOf([], [], product(taps.counts) * taps.run, target, nibbles, quads)
+    : walkOf(taps.counts, taps.strides, taps.run, target, nibbles, quads);
+  const band = bandOf(window, rowElem(walk), gathered ? 0 : walk.padded - walk.run, context.target);
   const key: Shape = {
     window, band, group: attrs.group, padCode: attrs.padCode, outputs, walk, taps: gathered ? taps : null,
-    x: elemOf(x.type.dtype), rescale: rescaleClass(step), inPlace: context.inPlace !== null, target,
+    x: elemOf(x.type.dtype), rescale: ending, inPlace: context.inPlace !== null, target,
   };
-  const filter = kh * kw * perGroup;
-  const weights = constant(weight).data as Int8Array;
-  const groupLength = panelStarts(columns, target).length * panelLength(walk, target);
-  const panels = new Int8Array(attrs.group * groupLength);
-  for (let g = 0; g < attrs.group; g++) panels.set(packPanels(weights.subarray(g * columns * filter, (g + 1) * columns * filter), columns, walk, target), g * groupLength);
-  const unpacked = unpackedLength(walk, target);
   const buffers: readonly Binding[] = [
-    { kind: 'value', value: step.output }, operand(x), packed(weight.name, panels), scratch('i16', bandLength(band)), ...(unpacked === null ? [] : [scratch('i8', unpacked)]),
-    ...(gathered ? [scratch('i16', window.outWidth * walk.padded)] : []), ...rescaleBindings(step, !key.inPlace, (list) => panelConstants(list, columns, target, attrs.group)),
+    { kind: 'value', value: step.output }, operand(x), ...weightBindings(weight.name, constant(weight).data as Int8Array, columns, walk, target, attrs.group, ending.out),
+    scratch(band.e, bandLength(band)), ...(gathered ? [scratch('i16', window.outWidth * walk.padded)] : []),
+    ...rescaleBindings(step, !key.inPlace, (list) => channelConstants(list, columns, walk, target, attrs.group)),
   ];
   return { fn: context.share('conv', key, convFn(context)), buffers, values: rescaleValues(step) };
 };
@@ -81,34 +81,29 @@ export const conv: Schedule = (step, context) => {
 const convFn = ({ share }: ScheduleContext) => (name: string, { window: w, band, group, padCode, outputs, walk, taps, x, rescale: ending, inPlace, target }: Shape): Fn => {
   const pixels = w.batch * w.outHeight * w.outWidth;
   const columns = outputs / group;
-  const groupLength = panelStarts(columns, target).length * panelLength(walk, target);
   const result = buffer('out', ending.out, pixels * outputs, 'out');
   const source = buffer('x', x, w.batch * w.height * w.width * w.channels, 'in');
-  const weights = buffer('w', 'i8', group * groupLength, 'const');
-  const rows = buffer('rows', 'i16', bandLength(band), 'temp');
-  const rescale = makeRescale(ending, target, { channels: group * constantsLength(columns, target), y: pixels * outputs }, inPlace ? result : null);
-  const bytes = unpackedLength(walk, target);
-  const unpacked = bytes === null ? null : buffer('unpacked', 'i8', bytes, 'temp');
+  const weights = weightBuffers(columns, walk, target, ending.out, group);
+  const rows = buffer('rows', band.e, bandLength(band), 'temp');
+  const rescale = makeRescale(ending, target, { channels: group * channelsLength(columns, walk, target), y: pixels * outputs }, inPlace ? result : null);
   const patches = buffer('patches', 'i16', w.outWidth * walk.padded, 'temp');
   const pixelStride = w.strides[1] * w.channels;
-  const tile = { walk, rowA: taps === null ? pixelStride : walk.padded, rowOut: outputs, a: 'i16' as const, b: 'i8' as const, rescale: ending, inPlace, target };
+  const tile = { walk, rowA: taps === null ? pixelStride : walk.padded, rowOut: outputs, a: band.e, b: 'i8' as const, rescale: ending, inPlace, target };
   const g = index('group', group);
   const perRow = w.outWidth * outputs;
-  const body = overBlocks(w, band, source, rows, padCode, target, (block) => {
+  const body = overBlocks(w, band, source, rows, padCode + rowOffset(walk), target, (block) => {
     const row = index('row', block.rows);
     const out = moved(inResult(result, block, 0, perRow, [[row, perRow]]), 0, [g, columns]);
     const windows = at(rows, 0, [g, w.channels / group], [row, w.strides[0] * band.row]);
     return [loop(row, [loop(g, [
       ...(taps === null ? [] : gather(windows, patches, taps, w.outWidth, pixelStride, walk.padded)),
-      ...multiply(tile, w.outWidth, columns, rescale, {
-        out, a: taps === null ? windows : at(patches), b: at(weights, 0, [g, groupLength]),
-        y: rescale.y === null ? null : moved(at(rescale.y), out.offset, ...out.terms), channel: [[g, constantsLength(columns, target)]], unpacked,
+      ...weights.multiply(tile, w.outWidth, rescale, {
+        out, a: taps === null ? windows : at(patches), y: rescale.y === null ? null : moved(at(rescale.y), out.offset, ...out.terms), group: g,
       }, share),
     ])])];
   });
-  const temporary = [...(unpacked === null ? [] : [unpacked]), ...(taps === null ? [] : [patches])];
   const cleared = taps === null || walk.padded === walk.run ? [] : fillRows(at(patches, walk.run), w.outWidth, walk.padded - walk.run, walk.padded, 0, target);
-  return fn(name, { buffers: [result, source, weights, rows, ...temporary, ...rescale.buffers], values: rescale.values }, [...cleared, ...body]);
+  return fn(name, { buffers: [result, source, ...weights.buffers, rows, ...(taps === null ? [] : [patches]), ...rescale.buffers], values: rescale.values }, [...cleared, ...body]);
 };
 
 /** The windows of one row of output pixels, each as one run. */

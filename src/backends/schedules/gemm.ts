@@ -7,11 +7,12 @@
  * with the last column, so some columns may be computed twice, with equal results, and no panel is partly empty.
  */
 import { bitsOf, type DType } from '../../ir/dtype.ts';
-import { and, at, buffer, call, dot, fn, grid, index, list, literal, load, loop, moved, set, shl, shr, splat, store, sub, variable, xor, zero } from '../../loops/build.ts';
+import { and, at, buffer, call, convert, dot, fn, grid, index, list, literal, load, loop, moved, set, shl, shr, splat, store, sub, variable, xor, zero } from '../../loops/build.ts';
 import type { Address, Buffer, Contents, Elem, Expr, Fn, Index, Stmt, Var } from '../../loops/types.ts';
 import { emptyLike, perChannel, product, type ScheduleContext } from './kernel.ts';
 import { collapse, overNest } from './nest.ts';
 import { makeRescale, type Rescale, type RescaleClass } from './rescale.ts';
+import type { Quads } from './quads.ts';
 import { vectorLanes, type Target } from './target.ts';
 import { inReadingOrder, runOf } from './words.ts';
 
@@ -28,10 +29,12 @@ export interface Walk {
    * unpacked to bytes before the rows pass over it, so that compilers find their dot products.
    */
   readonly nibbles: boolean;
+  /** how the walk is multiplied where the weights stand as in quads.ts; null where they stand as written here */
+  readonly quads: Quads | null;
 }
-export const walkOf = (counts: readonly number[], strides: readonly number[], run: number, { dot: d, lanes }: Target, nibbles = false): Walk => {
-  const unit = nibbles && lanes === 1 ? 2 : d;
-  return { counts, strides, run, padded: Math.ceil(run / unit) * unit, nibbles };
+export const walkOf = (counts: readonly number[], strides: readonly number[], run: number, { dot: d, lanes }: Target, nibbles = false, quads: Quads | null = null): Walk => {
+  const unit = quads !== null ? (nibbles ? 8 : 4) : nibbles && lanes === 1 ? 2 : d;
+  return { counts, strides, run, padded: Math.ceil(run / unit) * unit, nibbles, quads };
 };
 /** Whether weights of a dtype are packed two in a byte. */
 export const packsNibbles = (dtype: DType): boolean => bitsOf(dtype) <= 4;
@@ -175,12 +178,14 @@ export interface Places {
   readonly y: Address | null;
   /** first of the per-channel constants */
   readonly channel: readonly (readonly [Index, number])[];
+  /** and its number */
+  readonly first?: number;
   /** scratch memory for an unpacked panel, where `unpackedLength` asks for it */
   readonly unpacked?: Buffer | null;
 }
 /** rows × columns: the loops over panels and, within each, over tiles. */
 export const multiply = (
-  shape: Omit<TileShape, 'rows'>, rows: number, columns: number, rescale: Rescale, { out, a, b, y, channel, unpacked = null }: Places, share: ScheduleContext['share'],
+  shape: Omit<TileShape, 'rows'>, rows: number, columns: number, rescale: Rescale, { out, a, b, y, channel, first = 0, unpacked = null }: Places, share: ScheduleContext['share'],
 ): readonly Stmt[] => {
   const { target, walk, rowA, rowOut } = shape;
   const width = columnsPerPanel(target);
@@ -197,7 +202,7 @@ export const multiply = (
       const own = unpacked === null ? walk : { ...walk, nibbles: false };
       return call(share('tile', { ...shape, walk: own, rows: count }, tileFn), [
         moved(out, row * rowOut + column, ...byRow(rowOut), ...byColumn(width)), moved(a, row * rowA, ...byRow(rowA)), unpacked === null ? panelAt : at(unpacked),
-        ...rescale.channels.map((one) => at(one, number * width, ...channel, ...byColumn(width))),
+        ...rescale.channels.map((one) => at(one, first + number * width, ...channel, ...byColumn(width))),
         ...(y === null ? [] : [moved(y, row * rowOut + column, ...byRow(rowOut), ...byColumn(width))]),
         ...(rescale.table === null ? [] : [rescale.table]),
       ], [], rescale.values);
@@ -212,12 +217,17 @@ export const multiply = (
   ];
 };
 
-/** Copies `rows` runs of `run` codes, widened, less a zero point: source and target strides between rows as given. */
+/**
+ * Copies `rows` runs of `run` codes, widened, less a zero point: source and target strides between rows as given. Signed bytes that
+ * become bytes without sign are stored as code + 128.
+ */
 export const widenRows = (from: Address, to: Address, rows: number, run: number, rowFrom: number, rowTo: number, zeroPoint: number, target: Target): readonly Stmt[] => {
   const e = to.buffer.e;
   return overNest(collapse([rows, run], [[rowFrom, 1], [rowTo, 1]]), vectorLanes(target, e), (n, locate) => {
     const [source, goal] = [locate(0, from.buffer), locate(1, to.buffer)];
-    const codes: Expr = load(moved(from, source.offset, ...source.terms), n, e);
+    const there = moved(from, source.offset, ...source.terms);
+    if (e === 'u8' && from.buffer.e === 'i8') return [store(moved(to, goal.offset, ...goal.terms), xor(convert('u8', load(there, n)), 128))];
+    const codes: Expr = load(there, n, e);
     return [store(moved(to, goal.offset, ...goal.terms), zeroPoint === 0 ? codes : sub(codes, zeroPoint))];
   });
 };

@@ -3,13 +3,15 @@
  * core, and every panel of weights passes over the block. Also the convolution of one tap and stride 1, whose rows are pixels.
  */
 import type { Value } from '../../ir/graph.ts';
-import { at, buffer, fn, index, loop, moved } from '../../loops/build.ts';
+import { at, buffer, bytesOf, fn, index, loop, moved } from '../../loops/build.ts';
 import type { Elem, Fn, Index, Stmt } from '../../loops/types.ts';
 import type { Step } from '../group.ts';
-import { constant, elemOf, operand, packed, product, scratch, shapeOf, type Binding, type Kernel, type Schedule, type ScheduleContext } from './kernel.ts';
-import { columnsPerPanel, constantsLength, fillRows, multiply, packPanels, panelConstants, packsNibbles, panelLength, panelStarts, targetFor, unpackedLength, walkOf, widenRows, type Walk } from './gemm.ts';
+import { constant, elemOf, operand, product, scratch, shapeOf, type Binding, type Kernel, type Schedule, type ScheduleContext } from './kernel.ts';
+import { columnsPerPanel, fillRows, packsNibbles, targetFor, walkOf, widenRows, type Walk } from './gemm.ts';
+import { PANEL, quadRows, quadsFor } from './quads.ts';
 import { makeRescale, rescaleBindings, rescaleClass, rescaleValues, type RescaleClass } from './rescale.ts';
 import type { Target } from './target.ts';
+import { channelConstants, channelsLength, rowElem, weightBindings, weightBuffers } from './weights.ts';
 
 interface Shape {
   readonly rows: number;
@@ -30,16 +32,16 @@ export const linear: Schedule = (step, context) => {
 /** x [rows, depth] · weightᵀ [columns, depth], rescaled. */
 export const rowProduct = (step: Step, context: ScheduleContext, rows: number, depth: number, columns: number): Kernel => {
   const [x, weight] = [step.root.inputs['x'] as Value, step.root.inputs['weight'] as Value];
-  const target = targetFor(context.target, columns);
-  const walk = walkOf([], [], depth, target, packsNibbles(weight.type.dtype));
-  const key: Shape = { rows, columns, walk, x: elemOf(x.type.dtype), rescale: rescaleClass(step), inPlace: context.inPlace !== null, target };
-  const packedWeights = packPanels(constant(weight).data as Int8Array, columns, walk, target);
+  const ending = rescaleClass(step);
+  const quads = quadsFor(context.target, elemOf(x.type.dtype), depth, columns, ending);
+  const target = quads === null ? targetFor(context.target, columns) : context.target;
+  const walk = walkOf([], [], depth, target, packsNibbles(weight.type.dtype), quads);
+  const key: Shape = { rows, columns, walk, x: elemOf(x.type.dtype), rescale: ending, inPlace: context.inPlace !== null, target };
   const block = blockRows(key);
-  const unpacked = unpackedLength(walk, target);
+  const matrix = constant(weight).data as Int8Array;
   const buffers: readonly Binding[] = [
-    { kind: 'value', value: step.output }, operand(x), packed(weight.name, packedWeights), ...(block === null ? [] : [scratch('i16', block * walk.padded)]),
-    ...(unpacked === null ? [] : [scratch('i8', unpacked)]),
-    ...rescaleBindings(step, !key.inPlace, (list) => panelConstants(list, columns, target)),
+    { kind: 'value', value: step.output }, operand(x), ...weightBindings(weight.name, matrix, columns, walk, target, 1, ending.out), ...(block === null ? [] : [scratch(rowElem(walk), block * walk.padded)]),
+    ...rescaleBindings(step, !key.inPlace, (list) => channelConstants(list, columns, walk, target)),
   ];
   return { fn: context.share('linear', key, linearFn(context)), buffers, values: rescaleValues(step) };
 };
@@ -51,15 +53,16 @@ export const residualInPlace = (step: Step, target: Target): Value | null => {
   const { group = 1 } = step.root.attrs as { group?: number };
   const outputs = shapeOf(step.root.inputs['weight'] as Value)[0];
   const columns = outputs === group ? outputs : outputs / group;
-  const width = outputs === group && group > 1 ? 2 * Math.min(4, target.lanes) : columnsPerPanel(targetFor(target, columns));
+  const width = outputs === group && group > 1 ? 2 * Math.min(4, target.lanes) : target.quads !== null && columns >= PANEL ? PANEL : columnsPerPanel(targetFor(target, columns));
   return target.lanes === 1 || columns % width === 0 ? (node.inputs['y'] as Value) : null;
 };
 
 /** Rows widened at a time; null where the rows can be read as they are. */
-const blockRows = ({ rows, walk, x, target }: Shape): number | null => {
-  if (x === 'i16' && walk.run === walk.padded) return null;
-  const height = target.tile[0];
-  const fit = Math.floor(target.blockBytes / (2 * walk.padded * height)) * height;
+const blockRows = ({ rows, columns, walk, x, target }: Shape): number | null => {
+  const e = rowElem(walk);
+  if (x === e && walk.run === walk.padded) return null;
+  const height = walk.quads === null ? target.tile[0] : quadRows(target, walk.quads, rows, columns);
+  const fit = Math.floor(target.blockBytes / (bytesOf(e) * walk.padded * height)) * height;
   return Math.min(rows, Math.max(height, fit));
 };
 
@@ -67,26 +70,25 @@ const linearFn = ({ share }: ScheduleContext) => (name: string, shape: Shape): F
   const { rows, columns, walk, x, rescale: ending, inPlace, target } = shape;
   const result = buffer('out', ending.out, rows * columns, 'out');
   const source = buffer('x', x, rows * walk.run, 'in');
-  const weights = buffer('w', 'i8', panelStarts(columns, target).length * panelLength(walk, target), 'const');
-  const rescale = makeRescale(ending, target, { channels: constantsLength(columns, target), y: rows * columns }, inPlace ? result : null);
-  const tile = { walk, rowA: walk.padded, rowOut: columns, a: 'i16' as const, b: 'i8' as const, rescale: ending, inPlace, target };
+  const rescale = makeRescale(ending, target, { channels: channelsLength(columns, walk, target), y: rows * columns }, inPlace ? result : null);
+  const a = rowElem(walk);
+  const tile = { walk, rowA: walk.padded, rowOut: columns, a, b: 'i8' as const, rescale: ending, inPlace, target };
   const block = blockRows(shape);
   const y = rescale.y;
-  const bytes = unpackedLength(walk, target);
-  const unpacked = bytes === null ? null : buffer('unpacked', 'i8', bytes, 'temp');
-  const temporary = unpacked === null ? [] : [unpacked];
+  const weights = weightBuffers(columns, walk, target, ending.out, 1);
+  const fixed = [result, source, ...weights.buffers];
   if (block === null) {
-    const body = multiply(tile, rows, columns, rescale, { out: at(result), a: at(source), b: at(weights), y: y === null ? null : at(y), channel: [], unpacked }, share);
-    return fn(name, { buffers: [result, source, weights, ...temporary, ...rescale.buffers], values: rescale.values }, body);
+    const body = weights.multiply(tile, rows, rescale, { out: at(result), a: at(source), y: y === null ? null : at(y), group: null }, share);
+    return fn(name, { buffers: [...fixed, ...rescale.buffers], values: rescale.values }, body);
   }
-  const wide = buffer('wide', 'i16', block * walk.padded, 'temp');
+  const wide = buffer('wide', a, block * walk.padded, 'temp');
   const pass = (count: number, first: number, terms: readonly (readonly [Index, number])[]): readonly Stmt[] => {
     const from = (stride: number): readonly (readonly [Index, number])[] => terms.map(([i, n]) => [i, n * stride]);
     return [
       ...widenRows(at(source, first * walk.run, ...from(walk.run)), at(wide), count, walk.run, walk.run, walk.padded, 0, target),
       ...(walk.padded === walk.run ? [] : fillRows(at(wide, walk.run), count, walk.padded - walk.run, walk.padded, 0, target)),
-      ...multiply(tile, count, columns, rescale, {
-        out: at(result, first * columns, ...from(columns)), a: at(wide), b: at(weights), channel: [], unpacked,
+      ...weights.multiply(tile, count, rescale, {
+        out: at(result, first * columns, ...from(columns)), a: at(wide), group: null,
         y: y === null ? null : moved(at(y), first * columns, ...from(columns)),
       }, share),
     ];
@@ -94,5 +96,5 @@ const linearFn = ({ share }: ScheduleContext) => (name: string, shape: Shape): F
   const blocks = Math.floor(rows / block);
   const i = index('block', blocks);
   const body = [loop(i, pass(block, 0, [[i, block]])), ...(rows % block === 0 ? [] : pass(rows % block, blocks * block, []))];
-  return fn(name, { buffers: [result, source, weights, wide, ...temporary, ...rescale.buffers], values: rescale.values }, body);
+  return fn(name, { buffers: [...fixed, wide, ...rescale.buffers], values: rescale.values }, body);
 };

@@ -84,8 +84,8 @@ export interface Rescale {
   readonly values: readonly Var[];
   /** every buffer, in the order of `rescaleBindings` */
   readonly buffers: readonly Buffer[];
-  /** statements at the start of the function, for runs of one length */
-  prepare(run: number): Prepared;
+  /** statements at the start of the function, for runs of one length and vectors of half of it, or of `lanes` */
+  prepare(run: number, lanes?: number): Prepared;
 }
 export interface Prepared {
   readonly setup: readonly Stmt[];
@@ -115,8 +115,8 @@ export const makeRescale = (shape: RescaleClass, { pairing }: Target, lengths: {
   const [low, high] = [parameter('low', 'i32', ...limits(code)), parameter('high', 'i32', ...limits(code))];
   const values = kind === 'none' ? [] : [shift, ...(preShifted ? [preShift] : []), low, high];
 
-  const prepare = (run: number): Prepared => {
-    const bounds: Bounds = boundsOf(low, high, code, run, natural);
+  const prepare = (run: number, lanes = run / 2): Prepared => {
+    const bounds: Bounds = boundsOf(low, high, code, run, natural, lanes);
     return {
       setup: kind === 'none' ? [] : bounds.setup,
       channels(locate) {
@@ -129,19 +129,19 @@ export const makeRescale = (shape: RescaleClass, { pairing }: Target, lengths: {
         };
         const factors = channels.slice(0, -1).map((one) => {
           const { from, stride } = locate(one);
-          const words = readWords(from, stride, run);
+          const words = readWords(from, stride, run, lanes);
           setup.push(...words.setup);
           return words.parts.map((part) => (part.op === 'var' ? part : kept(part)));
         });
         const { from, stride } = locate(channels[channels.length - 1]);
-        if (!narrow) return { setup, constants: { factors, addends: readAddends(from, stride, run).map((parts) => parts.map(kept)) } };
-        const words = readWords(from, stride, run);
+        if (!narrow) return { setup, constants: { factors, addends: readAddends(from, stride, run, lanes).map((parts) => parts.map(kept)) } };
+        const words = readWords(from, stride, run, lanes);
         setup.push(...words.setup);
         return { setup, constants: { factors, addends: words.parts.map((part) => [part.op === 'var' ? part : kept(part)]) } };
       },
       finish(sums, { factors, addends }, to, second) {
         if (kind === 'none') return writeWords(to, sums);
-        const other = second === null ? { setup: [], parts: [] } : readWords(second.from, second.stride, run);
+        const other = second === null ? { setup: [], parts: [] } : readWords(second.from, second.stride, run, lanes);
         const scaled = sums.map((sum, i) => (kind === 'one'
           ? dyadic(shift, pairing, preShifted ? shl(sum, preShift) : sum, factors[0][i], addends[i])
           : narrow ? shr(add(add(mul(sum, factors[0][i]), mul(other.parts[i], factors[1][i])), addends[i][0]), shift)

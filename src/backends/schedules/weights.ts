@@ -1,0 +1,73 @@
+/** Constant weights of a product, however they stand in memory: bindings and parameters of loop functions, and the product itself. */
+import { at, buffer, moved } from '../../loops/build.ts';
+import type { Address, Buffer, Contents, Elem, Index, Stmt } from '../../loops/types.ts';
+import { constantsLength, multiply, packPanels, panelConstants, panelLength, panelStarts, unpackedLength, type TileShape, type Walk } from './gemm.ts';
+import { packed, product, scratch, type Binding, type ScheduleContext } from './kernel.ts';
+import { MOST_ROWS, multiplyQuads, packQuads, PANEL, quadConstants, quadLength, quadPanelLength, startSums } from './quads.ts';
+import type { Rescale } from './rescale.ts';
+import type { Target } from './target.ts';
+
+/** Element of the rows that a walk is multiplied with. */
+export const rowElem = ({ quads }: Walk): 'u8' | 'i8' | 'i16' => quads?.a ?? 'i16';
+/** Added to a code that is stored in a row. */
+export const rowOffset = ({ quads }: Walk): number => (quads?.rebased === true ? 128 : 0);
+
+/** Bytes of the weights of one group, and entries of its per-channel constants. */
+const groupLength = (columns: number, walk: Walk, target: Target): number =>
+  (walk.quads === null ? panelStarts(columns, target).length * panelLength(walk, target) : (quadLength(columns) / PANEL) * quadPanelLength(walk));
+export const channelsLength = (columns: number, walk: Walk, target: Target): number => (walk.quads === null ? constantsLength(columns, target) : quadLength(columns));
+export const channelConstants = <T extends Contents>(list: T, columns: number, walk: Walk, target: Target, groups = 1): T =>
+  (walk.quads === null ? panelConstants(list, columns, target, groups) : quadConstants(list, columns, target, groups));
+
+/** Memory for one column of weights, or for the results of less than one panel. */
+const columnLength = (walk: Walk, target: Target): number | null =>
+  (walk.quads === null ? unpackedLength(walk, target) : target.lanes === 1 ? product(walk.counts) * walk.padded : null);
+const edgeLength = (columns: number, { quads }: Walk, target: Target): number | null =>
+  (quads === null || target.lanes === 1 || columns >= PANEL ? null : PANEL * MOST_ROWS);
+
+/** Weights [groups·columns, segments, run], and the scratch memory of their product; in the order of `weightBuffers`. */
+export const weightBindings = (name: string, weights: Int8Array, columns: number, walk: Walk, target: Target, groups: number, out: Elem): readonly Binding[] => {
+  const filter = weights.length / groups;
+  const length = groupLength(columns, walk, target);
+  const panels = new Int8Array(groups * length);
+  for (let g = 0; g < groups; g++) {
+    const own = weights.subarray(g * filter, (g + 1) * filter);
+    panels.set(walk.quads === null ? packPanels(own, columns, walk, target) : packQuads(own, columns, walk), g * length);
+  }
+  const [column, edge] = [columnLength(walk, target), edgeLength(columns, walk, target)];
+  return [
+    packed(name, panels), ...(walk.quads?.rebased === true ? [packed(name, quadConstants(startSums(weights, groups * columns), columns, target, groups))] : []),
+    ...(column === null ? [] : [scratch('i8', column)]), ...(edge === null ? [] : [scratch(out, edge)]),
+  ];
+};
+
+/** Where a product stands in the enclosing function; `group` counts groups of columns. */
+export interface ProductPlaces {
+  readonly out: Address;
+  readonly a: Address;
+  /** the second operand of the rescale; null where there is none or it is the result itself */
+  readonly y: Address | null;
+  readonly group: Index | null;
+}
+export interface WeightBuffers {
+  readonly buffers: readonly Buffer[];
+  multiply(tile: Omit<TileShape, 'rows'>, rows: number, rescale: Rescale, places: ProductPlaces, share: ScheduleContext['share']): readonly Stmt[];
+}
+export const weightBuffers = (columns: number, walk: Walk, target: Target, out: Elem, groups: number): WeightBuffers => {
+  const length = groupLength(columns, walk, target);
+  const channels = channelsLength(columns, walk, target);
+  const weights = buffer('w', 'i8', groups * length, 'const');
+  const start = walk.quads?.rebased === true ? buffer('start', 'i32', groups * channels, 'const') : null;
+  const [columnBytes, edgeElements] = [columnLength(walk, target), edgeLength(columns, walk, target)];
+  const column = columnBytes === null ? null : buffer('unpacked', 'i8', columnBytes, 'temp');
+  const edge = edgeElements === null ? null : buffer('edge', out, edgeElements, 'temp');
+  return {
+    buffers: [weights, start, column, edge].filter((one) => one !== null),
+    multiply(tile, rows, rescale, { out: to, a, y, group }, share) {
+      const by = (stride: number): (readonly [Index, number])[] => (group === null ? [] : [[group, stride]]);
+      const places = { out: to, a, b: moved(at(weights), 0, ...by(length)), y, channel: by(channels), unpacked: column };
+      return walk.quads === null ? multiply(tile, rows, columns, rescale, places, share)
+        : multiplyQuads(tile, rows, columns, rescale, { ...places, start: start === null ? null : at(start, 0, ...by(channels)), edge }, share);
+    },
+  };
+};
