@@ -1,5 +1,5 @@
 /** From model bytes to artefacts in memory: import → pipeline → backends. Nothing here touches files. */
-import { builtInBackends, programOf, type Artefact } from './backends/backend.ts';
+import { builtInBackends, programOf, type Artefact, type Backend } from './backends/backend.ts';
 import { createCalibration } from './calibration/calibration.ts';
 import type { Samples } from './calibration/samples.ts';
 import { bindSymbols } from './ir/bind-symbols.ts';
@@ -23,7 +23,7 @@ export type ModelSource = Uint8Array | object;
 export interface CompileOptions {
   /** stem of the emitted names; an identifier is derived from it */
   readonly name: string;
-  /** `cpu`, `wasm`, or a plugin's backend */
+  /** `cpu`, `wasm`, `accel`, or a plugin's backend; `name:setting` for one that comes in variants */
   readonly targets: readonly string[];
   /** symbol → size, and input → shape */
   readonly dims?: Readonly<Record<string, number>>;
@@ -73,6 +73,19 @@ export interface Compilation {
 export const toolboxWith = (plugins: readonly Plugin[]): Toolbox =>
   buildToolbox({ ops: floatOps as readonly object[] as readonly AnyOpDef[], passes: builtInPasses, backends: builtInBackends }, plugins);
 
+/** The backends of targets written as `name` or `name:setting`. */
+export const backendsFor = ({ backends }: Toolbox, targets: readonly string[]): readonly Backend[] => {
+  const chosen = targets.map((target) => {
+    const colon = target.indexOf(':');
+    const name = colon < 0 ? target : target.slice(0, colon);
+    const backend = backends.get(name) ?? fail(errors.unknownTarget(name, [...backends.keys()]));
+    if (colon < 0) return backend;
+    return backend.configure?.(target.slice(colon + 1)) ?? fail(errors.badCommandLine(`target "${name}" comes in one variant only`, `write --target ${name}`));
+  });
+  const twice = chosen.find(({ name }, i) => chosen.findIndex((other) => other.name === name) !== i);
+  return twice === undefined ? chosen : fail(errors.badCommandLine(`target "${twice.name}" is named twice`, 'compile one variant of it into each folder'));
+};
+
 /** A model ready for passes: imported, and every symbol bound. A free leading axis is a batch and becomes 1. */
 export const importBound = (model: ModelSource, options: Pick<CompileOptions, 'dims' | 'shapes' | 'cutAt' | 'externalData'>):
 { readonly graph: Graph<'float'>; readonly diagnostics: readonly Diagnostic[] } => {
@@ -100,8 +113,7 @@ export const pipelineFor = (options: Pick<CompileOptions, 'pipeline' | 'bits' | 
 
 export const compile = async (model: ModelSource, options: CompileOptions): Promise<Compilation> => {
   const toolbox = toolboxWith(options.plugins ?? []);
-  const backends = options.targets.map((name) => toolbox.backends.get(name)
-    ?? fail(errors.unknownTarget(name, [...toolbox.backends.keys()])));
+  const backends = backendsFor(toolbox, options.targets);
   const steps = resolvePipeline(pipelineFor(options), toolbox.passes);
   const { graph: float, diagnostics: imported } = importBound(model, options);
   const diagnostics: Diagnostic[] = [...imported];
@@ -126,7 +138,7 @@ export const compile = async (model: ModelSource, options: CompileOptions): Prom
   }
 };
 
-const emitAll = async (graph: Graph<'kernel'>, backends: readonly (typeof builtInBackends)[number][], name: string): Promise<readonly CompiledTarget[]> => {
+const emitAll = async (graph: Graph<'kernel'>, backends: readonly Backend[], name: string): Promise<readonly CompiledTarget[]> => {
   const program = programOf(graph);
   const targets: CompiledTarget[] = [];
   for (const backend of backends) {

@@ -1,4 +1,5 @@
 /** What runs a compiled program: the reference interpreter, and the artefacts of an output folder as they lie there. */
+import { loadProgram, runProgram } from '../backends/accelerator/run.ts';
 import { interfaceOf } from '../backends/interface.ts';
 import { cCompiler, runC, runWasm, type Codes } from '../backends/run.ts';
 import type { Sample } from '../calibration/samples.ts';
@@ -38,6 +39,13 @@ const launchers: Readonly<Record<string, Launcher>> = {
     open: async (folder, name, graph) => {
       const run = await runWasm(folder, name);
       return async (samples) => samples.map((sample) => tensorsOf(run(codesOf(sample)), graph));
+    },
+  },
+  accel: {
+    missing: () => null,
+    open: async (folder, _name, graph) => {
+      const loaded = loadProgram(folder);
+      return async (samples) => samples.map((sample) => tensorsOf(runProgram(loaded, codesOf(sample)).outputs, graph));
     },
   },
 };

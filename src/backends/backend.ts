@@ -1,6 +1,7 @@
 /** What a target is: kernel graph in, files out. */
 import type { Graph } from '../ir/graph.ts';
 import { groupSteps, type Grouping } from './group.ts';
+import { accelerator } from './accelerator/emit.ts';
 import { cpu } from './c/emit.ts';
 import { wasm } from './wasm/emit.ts';
 
@@ -32,8 +33,10 @@ export interface Backend {
   /** as given to `--target`; also the folder of its artefacts */
   readonly name: string;
   readonly summary: string;
+  /** the same target for what follows the name in `--target name:setting`, for targets that come in variants */
+  configure?(setting: string): Backend;
   emit(program: Program, options: EmitOptions): Emission | Promise<Emission>;
 }
 
 /** The targets that come with the compiler. */
-export const builtInBackends: readonly Backend[] = [cpu, wasm];
+export const builtInBackends: readonly Backend[] = [cpu, wasm, accelerator];

@@ -3,13 +3,13 @@ import { basename, extname } from 'node:path';
 import type { Command } from 'commander';
 import type { Normalization } from '../artefact/manifest.ts';
 import { openSamples, syntheticSamples } from '../calibration/samples.ts';
-import { toolboxWith, type CompileOptions } from '../compile.ts';
+import { backendsFor, toolboxWith, type CompileOptions } from '../compile.ts';
 import { CompileError } from '../ir/diagnostic.ts';
 import { errors } from '../ir/errors.ts';
 import type { Pipeline } from '../passes/pipeline.ts';
 import { collect } from './command.ts';
 import { externalDataOf } from './external-data.ts';
-import { dimBindings, keptLayers, loadPlugins, numberList, pipelineOption, rawDataType, shapeBindings, wholeNumber, widths, type Kept, type PipelineFile } from './options.ts';
+import { dimBindings, keptLayers, loadPlugins, numberList, pipelineOption, rawDataType, readBytes, shapeBindings, wholeNumber, widths, type Kept, type PipelineFile } from './options.ts';
 
 export interface ModelFlags {
   readonly calib?: string;
@@ -62,9 +62,8 @@ export const readModelFlags = async (modelPath: string, flags: ModelFlags, targe
   const { pipeline, settings }: { pipeline: Pipeline | null; settings: Partial<PipelineFile> } =
     flags.passes === undefined ? { pipeline: null, settings: {} } : pipelineOption(flags.passes);
   const plugins = await loadPlugins(flags.plugin ?? []);
-  const { backends } = toolboxWith(plugins);
-  const unknown = targets.find((target) => !backends.has(target));
-  if (unknown !== undefined) throw new CompileError(errors.unknownTarget(unknown, [...backends.keys()]), 'usage');
+  const chosen = [...new Set(targets)].map(withSettingsFile);
+  backendsFor(toolboxWith(plugins), chosen);
   const bits = widths(flags.bits ?? settings.bits ?? 'w8a8');
   const kept = keptLayers(flags.keep ?? []);
   const normalization = readNormalization(flags, settings);
@@ -76,7 +75,7 @@ export const readModelFlags = async (modelPath: string, flags: ModelFlags, targe
   return {
     bits, kept, synthetic: flags.synthetic ?? false, normalization: normalization === null ? null : { mean: normalization.mean, std: normalization.std },
     options: {
-      name: basename(modelPath, extname(modelPath)), targets: [...new Set(targets)], bits, plugins,
+      name: basename(modelPath, extname(modelPath)), targets: chosen, bits, plugins,
       dims: { ...settings.dims, ...dimBindings(flags.dim ?? []) },
       shapes: { ...settings.shapes, ...shapeBindings(flags.shape ?? []) },
       ...(cutAt === undefined ? {} : { cutAt }),
@@ -90,6 +89,12 @@ export const readModelFlags = async (modelPath: string, flags: ModelFlags, targe
       externalData: externalDataOf(modelPath),
     },
   };
+};
+
+/** `name:file.json` → `name:` and the text of the file. */
+const withSettingsFile = (target: string): string => {
+  const [, name, file] = /^([^:]*):(.*\.json)$/.exec(target) ?? [];
+  return file === undefined ? target : `${name}:${new TextDecoder().decode(readBytes(file))}`;
 };
 
 const readNormalization = (flags: ModelFlags, settings: Partial<PipelineFile>): Required<CompileOptions>['normalization'] | null => {

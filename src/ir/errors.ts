@@ -146,6 +146,13 @@ export const errors = {
   badLabels: (path: string, why: string) => error('LB0513', `the labels in ${quoteName(path)} do not fit: ${why}`),
 
   // ---- LB06 backends and artefacts
+  badMachine: (where: string, why: string) =>
+    error('LB0640', `the machine description ${quoteName(where)} cannot be used: ${why}`, null, 'start from the target.json that lowbitc compile -t accel writes'),
+  machineLacks: (machine: string, what: string, value: string, site: Site) =>
+    error('LB0641', `machine ${quoteName(machine)} has no ${what}`, [`%${value}`, placeOf(site)].filter((part) => part !== null).join(', '), 'describe a machine that has it, or cut the model before this node with --cut-at'),
+  tooLargeForMachine: (machine: string, memory: string, needs: number, has: number, value: string, site: Site) =>
+    error('LB0642', `the smallest tile needs ${needs} bytes of ${memory}, machine ${quoteName(machine)} has ${has}`, [`%${value}`, placeOf(site)].filter((part) => part !== null).join(', '), `give the machine more ${memory}`),
+  machineTrap: (trap: string, why: string, at: string | null) => error('LB0643', `the accelerator program trapped (${trap}): ${why}`, at, 'compile again'),
 
   // ---- LB07 passes and pipelines
   unknownPass: (name: string, near: string | null) =>

@@ -1,0 +1,51 @@
+/** Target `accel`: a program of the instruction set LB1 for a described machine, with its memory, its time and vectors to test it. */
+import type { Artefact, Backend, Emission, Program } from '../backend.ts';
+import { printInstruction } from './assembly.ts';
+import { blobNames } from './blobs.ts';
+import { encodeProgram, wordCount } from './encode.ts';
+import { goldenOf } from './golden.ts';
+import { machineOf } from './machine.ts';
+import type { Machine } from './machine.ts';
+import { compileProgram } from './program.ts';
+import { scheduleOf } from './schedule.ts';
+import { simulate } from './simulate.ts';
+import { specText } from './spec.ts';
+
+export const acceleratorFor = (machine: Machine): Backend => ({
+  name: 'accel',
+  summary: `LB1 instructions for an accelerator (${machine.name})`,
+  configure: (setting) => acceleratorFor(machineOf(setting)),
+  emit: (program: Program, { name }): Emission => {
+    const compiled = compileProgram(program, machine);
+    const schedule = scheduleOf(machine, compiled.program, simulate(compiled.program, machine, null), compiled.stepOf, program.steps);
+    const golden = goldenOf(program);
+    const text = (value: string): Uint8Array => new TextEncoder().encode(value);
+    const json = (value: object): Uint8Array => text(`${JSON.stringify(value, null, 2)}\n`);
+    const files: readonly (readonly [string, Uint8Array])[] = [
+      ['target.json', json(machine)], ['memory.json', json(compiled.memory)],
+      ...blobNames.map((blob) => [`${blob}.bin`, compiled.blobs[blob]] as const),
+      ['program.bin', encodeProgram(compiled.program)], ['program.lst', text(listing(program, compiled))],
+      ['schedule.json', text(`${JSON.stringify(schedule)}\n`)],
+      ['golden/index.json', json(golden.map(({ bytes, ...rest }) => ({ ...rest, size: bytes.length })))], ...golden.map(({ file, bytes }) => [file, bytes] as const),
+      ['SPEC.md', text(specText(name, machine, compiled, schedule))],
+    ];
+    return {
+      artefacts: files.map(([path, bytes]): Artefact => ({ path: `accel/${path}`, bytes })),
+      arenaBytes: compiled.arenaBytes, weightBytes: blobNames.reduce((sum, blob) => sum + compiled.blobs[blob].length, 0),
+    };
+  },
+});
+
+/** The machine that `--target accel` means. */
+export const accelerator = acceleratorFor(machineOf('mid'));
+
+const listing = ({ steps }: Program, { program, stepOf }: ReturnType<typeof compileProgram>): string => {
+  const lines: string[] = [];
+  let word = 0;
+  program.forEach((one, i) => {
+    if (i === 0 || stepOf[i] !== stepOf[i - 1]) lines.push('', `; ${steps[stepOf[i]]?.output.name.replaceAll('\n', ' ') ?? 'end'}`);
+    lines.push(`${printInstruction(one)} ; ${word}`);
+    word += wordCount(one);
+  });
+  return `${lines.join('\n').trimStart()}\n`;
+};

@@ -1,0 +1,87 @@
+/** Kernel graph → instructions, constants and the map of the memory outside. */
+import { isConstant, isNode, type Value } from '../../ir/graph.ts';
+import { staticShape } from '../../ir/dim.ts';
+import { CompileError } from '../../ir/diagnostic.ts';
+import { errors } from '../../ir/errors.ts';
+import type { Program } from '../backend.ts';
+import { noSite } from '../../ir/op.ts';
+import { bytesOf } from '../group.ts';
+import { interfaceOf } from '../interface.ts';
+import { planMemory, type Place } from '../plan.ts';
+import { alignUp, Blob, blobNames, type BlobName } from './blobs.ts';
+import type { MemoryFile, PlacedTensor } from './files.ts';
+import { instruction, type Instruction, type Synchronised } from './isa.ts';
+import type { Machine } from './machine.ts';
+import { bytesIn } from './steps/finish.ts';
+import { steps as arms } from './steps/index.ts';
+import { copyStep } from './steps/moves.ts';
+import type { Placed, Stream } from './stream.ts';
+import { synchronise } from './synchronise.ts';
+
+export interface Compiled {
+  readonly program: readonly Synchronised[];
+  /** the step of each instruction; the number of steps for copies of outputs and END */
+  readonly stepOf: readonly number[];
+  readonly blobs: Readonly<Record<BlobName, Uint8Array>>;
+  readonly memory: MemoryFile;
+  readonly arenaBytes: number;
+}
+
+/** While a program is made, an address in blob i is (i + 1)·BLOB + offset: where the blobs stand is known only in the end. */
+const BLOB = 2 ** 40;
+/** Addresses outside have 32 bits. */
+const MOST_BYTES = 2 ** 32;
+
+export const compileProgram = ({ graph, steps, viewOf }: Program, machine: Machine): Compiled => {
+  const plan = planMemory(graph, { steps, viewOf }, { scratchBytes: steps.map(() => 0), overwrites: steps.map(() => []), alignment: 64 });
+  const ports = interfaceOf(graph);
+  let end = 0;
+  const reserve = (bytes: number): number => {
+    const address = end;
+    end = alignUp(end + bytes);
+    return address;
+  };
+  const inputs = ports.inputs.map(({ bytes }) => reserve(bytes));
+  const outputs = ports.outputs.map(({ bytes }) => reserve(bytes));
+  const arena = reserve(plan.arenaBytes);
+  const blobs: Record<BlobName, Blob> = { weights: new Blob(), params: new Blob(), luts: new Blob() };
+  const put = (blob: BlobName, bytes: Uint8Array): number => (blobNames.indexOf(blob) + 1) * BLOB + blobs[blob].put(bytes);
+  const addressIn = ({ memory, index, offset }: Place): number => (memory === 'input' ? inputs[index] : memory === 'output' ? outputs[index] : arena) + offset;
+  const addressOf = (value: Value): number => {
+    const { base, offset } = viewOf(value);
+    return isConstant(base) ? put('weights', bytesIn(base)) + offset : addressIn(plan.placeOf(value));
+  };
+  const stream: Stream = { machine, placed: [], step: 0, addressOf, put };
+  steps.forEach((step, i) => {
+    stream.step = i;
+    arms[step.root.op as keyof typeof arms](stream, step);
+  });
+  stream.step = steps.length;
+  for (const { from, output } of plan.copies) copyStep(stream, from, outputs[output], { output: from, site: isNode(from.def) ? from.def.site : noSite });
+  const bytes = Object.fromEntries(blobNames.map((name) => [name, blobs[name].bytes()])) as Record<BlobName, Uint8Array>;
+  const bases = blobNames.map((name) => reserve(bytes[name].length));
+  if (end > MOST_BYTES) throw new CompileError(errors.badMachine(machine.name, `the program needs ${end} bytes of memory outside, and addresses have 32 bits`), 'unsupported');
+  const placed: readonly Placed[] = [...stream.placed.map(({ instruction: one, step }) => ({ instruction: relocated(one, bases), step })), { instruction: instruction('END', {}), step: steps.length }];
+  const port = (list: typeof ports.inputs, addresses: readonly number[]): MemoryFile['inputs'] =>
+    list.map(({ name, dtype, shape, elements, bytes: size, scale, zero }, i) => ({ name, dtype, shape, elements, bytes: size, scale, zero, address: addresses[i] }));
+  const life = new Map<Value, [first: number, last: number]>();
+  steps.forEach(({ operands, output }, i) => [...operands, output].forEach((value) => {
+    const known = life.get(value);
+    if (known === undefined) life.set(value, [i, i]); else known[1] = i;
+  }));
+  const tensors = [...life].filter(([value]) => !isConstant(viewOf(value).base)).map(([value, [first, last]]): PlacedTensor =>
+    ({ name: value.name, dtype: value.type.dtype, shape: staticShape(value.type.shape), address: addressOf(value), bytes: bytesOf(value), first, last }));
+  return {
+    program: synchronise(placed.map(({ instruction: one }) => one)), stepOf: placed.map(({ step }) => step), blobs: bytes, arenaBytes: plan.arenaBytes,
+    memory: {
+      bytes: end, blobs: blobNames.map((name, i) => ({ file: `${name}.bin`, address: bases[i], bytes: bytes[name].length })),
+      inputs: port(ports.inputs, inputs), outputs: port(ports.outputs, outputs), tensors,
+    },
+  };
+};
+
+const relocated = (one: Instruction, bases: readonly number[]): Instruction => {
+  if (one.op !== 'LD' && one.op !== 'ST' && one.op !== 'GATHER') return one;
+  const blob = Math.floor(one.fields.far / BLOB);
+  return blob === 0 ? one : { ...one, fields: { ...one.fields, far: bases[blob - 1] + (one.fields.far % BLOB) } } as Instruction;
+};

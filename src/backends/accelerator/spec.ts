@@ -1,0 +1,50 @@
+/** `SPEC.md`: what a hardware engineer reads first. */
+import type { ScheduleFile } from './files.ts';
+import type { Machine } from './machine.ts';
+import type { Compiled } from './program.ts';
+
+const kib = (bytes: number): string => `${Math.round((bytes / 1024) * 10) / 10} KiB`;
+
+export const specText = (name: string, machine: Machine, { program, memory, blobs }: Compiled, schedule: ScheduleFile): string => `\
+# ${name} on the accelerator "${machine.name}"
+
+Integers only, made by lowbitc. To run it: copy the blobs below into the memory outside, copy the inputs to their addresses, start the four
+engines on \`program.bin\`, wait until all queues are empty, read the outputs at their addresses. The instruction set is LB1 (\`docs/lb1.md\` of
+lowbitc); \`program.lst\` is the program as text, one instruction a line with the index of its word.
+
+## Files
+
+| file | content |
+|---|---|
+| target.json | the machine that the program was made for |
+| memory.json | addresses of blobs, inputs, outputs and every tensor with the steps during which it is alive |
+| weights.bin, params.bin, luts.bin | packed weights (2, 4 or 8 bits, low bits first, rows begin with a byte); records of 16 bytes (M i32, second M i32 or 0, C i64); tables |
+| program.bin | header of 16 bytes, then 128-bit words, little endian |
+| schedule.json | start and end of each instruction, cycles, utilisation and bytes of each layer |
+| golden/ | one sample: inputs, the result of each step, outputs; \`golden/index.json\` says which tensor each file is |
+
+## Machine
+
+${machine.array.rows} × ${machine.array.columns} array at ${machine.clockMHz} MHz; ABUF ${kib(machine.memories.ABUF)}, WBUF ${kib(machine.memories.WBUF)}, PBUF ${kib(machine.memories.PBUF)}, OBUF ${kib(machine.memories.OBUF)}; ${machine.dma.bytesPerCycle} bytes a cycle from outside, latency ${machine.dma.latency}; ${machine.vector.lanes} vector lanes; multipliers of ${machine.multiplierBits} bits.
+
+| weight bits | activation bits | products an element and cycle |
+|---|---|---|
+${machine.lanes.map(({ weightBits, activationBits, perCycle }) => `| ${weightBits} | ${activationBits} | ${perCycle} |`).join('\n')}
+
+## Memory outside
+
+${memory.bytes} bytes. ${memory.blobs.map(({ file, address, bytes }) => `${file} at ${address} (${bytes} bytes)`).join(', ')}.
+
+| tensor | role | type | address | bytes | real number |
+|---|---|---|---|---|---|
+${[...memory.inputs.map((port) => ({ port, role: 'input' })), ...memory.outputs.map((port) => ({ port, role: 'output' }))]
+    .map(({ port, role }) => `| ${port.name} | ${role} | ${port.dtype}[${port.shape.join(', ')}] | ${port.address} | ${port.bytes} | ${port.scale === null ? 'the code itself' : `(code − ${port.zero}) · ${port.scale}`} |`).join('\n')}
+
+## Time
+
+${program.length} instructions, ${blobs.weights.length} bytes of weights, ${schedule.cycles} cycles (${schedule.microseconds} µs).
+
+| layer | ops | cycles | array in use | bytes in | bytes out | bound by |
+|---|---|---|---|---|---|---|
+${schedule.layers.map(({ name: layer, ops, cycles, utilisation, bytesLoaded, bytesStored, bound }) => `| ${layer} | ${ops.join(', ')} | ${cycles} | ${(100 * utilisation).toFixed(1)} % | ${bytesLoaded} | ${bytesStored} | ${bound} |`).join('\n')}
+`;
