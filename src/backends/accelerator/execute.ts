@@ -49,7 +49,7 @@ class Store {
 }
 
 /** Steps of one instruction beyond which a program is taken for broken. */
-const MOST_STEPS = 2 ** 34;
+const MOST_STEPS = 2 ** 32;
 const expectWork = (steps: number): void => { if (steps > MOST_STEPS) trap('endless instruction', `it takes ${steps} steps`); };
 
 export class Memories {

@@ -1,0 +1,57 @@
+/** `docs/lb1.md`: the reference of the instruction set, from its declaration. */
+import { EXT, formats, MASK_BITS, OP_BITS, WORD_BITS } from './encode.ts';
+import { chipMemories, elements, engines, isa, opNames, type Field } from './isa.ts';
+import { machineFormat, numberRules } from './machine.ts';
+import { presets } from './presets.ts';
+
+const typeOf = (field: Field): string => (field.kind === 'choice' ? field.choices.map((choice, i) => `${i} ${choice}`).join(', ') : field.kind === 'unsigned' ? 'unsigned' : 'signed');
+
+export const isaPage = (): string => `\
+# LB1
+
+The instruction set of the target \`accel\`. This page is made from the declaration in \`src/backends/accelerator/isa.ts\`.
+
+## The machine
+
+Four engines, each with a queue of its own that runs in order: ${engines.map((engine, i) => `${engine} (${i})`).join(', ')}. The sequencer reads the program once and gives each instruction to the queue of its engine.
+Between every ordered pair of engines stands a counting semaphore. An instruction begins when, for each engine in its mask \`wait\` (bit = number of the engine), the semaphore from that engine to its own holds a token, and takes one from each.
+When it ends it puts one token into the semaphore to each engine in its mask \`signal\`. All semaphores are empty at the start and at the end.
+
+Memories on chip: ${chipMemories.join(', ')}: activations, weights, parameters and tables, 32-bit sums. One memory outside. All are addressed by bytes, little endian; an element stands at a multiple of its size.
+Elements on chip are ${elements.join(', ')}. Codes of fewer than eight bits take a byte each among activations, and their own number of bits, low bits first, among weights.
+An instruction counts as reading or writing every byte from the first to the last of each operand. Two instructions that run at the same time must not touch the same bytes unless both read. Nothing is read that was not written before.
+
+Products have 64 bits, \`>>\` is the floor shift, \`clamp\` limits to [low, high]. The rescaling of v by 1/S: with (y, lz) the reciprocal of S (\`docs/kernels.md\`), M = (y·mulOut) >> 31 and s = shiftOut + 31 − lz: clamp(((v·M + 2^(s−1)) >> s) + zero, low, high).
+
+## The program
+
+A header of 16 bytes: \`LB1\` and a zero byte, the number of words (u32), the CRC-32 of the words (u32), 0 (u32). Then words of ${WORD_BITS} bits, little endian.
+The first word of an instruction holds op (bits 0 to ${OP_BITS - 1}), wait (${MASK_BITS} bits) and signal (${MASK_BITS} bits); further words begin with op ${EXT} (EXT). Unused bits are 0. A machine traps on words that no instruction has.
+
+## Instructions
+
+${opNames.map((name) => `### ${name}
+
+Op ${isa[name].code}, engine ${isa[name].engine}, ${formats[name].words} ${formats[name].words === 1 ? 'word' : 'words'}: ${isa[name].summary}.
+
+${isa[name].meaning}
+${formats[name].slots.length === 0 ? '' : `
+| field | word | bits | type | meaning |
+|---|---|---|---|---|
+${formats[name].slots.map(({ name: field, field: declared, word, bit }) => `| ${field} | ${word} | ${bit}…${bit + declared.bits - 1} | ${typeOf(declared)} | ${declared.doc} |`).join('\n')}
+`}`).join('\n')}
+## Machine descriptions
+
+\`target.json\`, as given to \`--target accel:my.json\`: \`format\` (${JSON.stringify(machineFormat)}), \`name\`, \`ops\` (the instructions that the machine has), \`lanes\` (a list of \`{ weightBits: 2, 4, 8 or 16, activationBits: 4, 8 or 16, perCycle }\`:
+products that one element of the array adds up in a cycle; widths in between use the fastest entry that holds them), and these whole numbers:
+
+| field | from | to |${presets.map(({ name }) => ` ${name} |`).join('')}
+|---|---|---|${presets.map(() => '---|').join('')}
+${numberRules.map(({ path, least, most }) => `| ${path.join('.')} | ${least} | ${most} |${presets.map((preset) => ` ${String(path.reduce<unknown>((at, key) => (at as Record<string, unknown>)[key], preset))} |`).join('')}`).join('\n')}
+
+Products per element and cycle of the presets:
+
+| weight bits | activation bits |${presets.map(({ name }) => ` ${name} |`).join('')}
+|---|---|${presets.map(() => '---|').join('')}
+${presets[0].lanes.map(({ weightBits, activationBits }, i) => `| ${weightBits} | ${activationBits} |${presets.map(({ lanes }) => ` ${lanes[i].perCycle} |`).join('')}`).join('\n')}
+`;
