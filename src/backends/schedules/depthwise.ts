@@ -9,8 +9,10 @@ import type { Address, Buffer, Contents, Elem, Expr, Fn, Index, Stmt } from '../
 import type { Step } from '../group.ts';
 import { constant, elemOf, emptyLike, operand, packed, perChannel, scratch, type Binding, type Kernel, type ScheduleContext } from './kernel.ts';
 import { scalarOf } from './gemm.ts';
+import { startSums } from './quads.ts';
 import { makeRescale, rescaleBindings, rescaleClass, rescaleValues, type RescaleClass } from './rescale.ts';
 import { bandLength, bandOf, inResult, overBlocks, type Band, type WindowShape } from './rows.ts';
+import { packSliding, slides, slidingConstants, slidingElem, slidingRebased, slidingRow } from './sliding.ts';
 import type { Target } from './target.ts';
 import { inReadingOrder, runOf } from './words.ts';
 
@@ -22,21 +24,33 @@ interface Shape {
   readonly rescale: RescaleClass;
   readonly inPlace: boolean;
   readonly target: Target;
+  /** by `sliding.ts` */
+  readonly slides: boolean;
 }
 
 export const depthwise = (step: Step, context: ScheduleContext, window: WindowShape, padCode: number): Kernel => {
   const [x, weight] = [step.root.inputs['x'] as Value, step.root.inputs['weight'] as Value];
-  const target = targetOf(window, context.target);
-  const band = bandOf(window, 'i16', 0, target);
-  const key: Shape = { window, band, padCode, x: elemOf(x.type.dtype), rescale: rescaleClass(step), inPlace: context.inPlace !== null, target };
+  const ending = rescaleClass(step);
+  const wide = slides(context.target, elemOf(x.type.dtype), window.channels, ending);
+  const target = wide ? context.target : targetOf(window, context.target);
+  const band = bandOf(window, wide ? slidingElem(target) : 'i16', 0, target);
+  const key: Shape = { window, band, padCode, x: elemOf(x.type.dtype), rescale: ending, inPlace: context.inPlace !== null, target, slides: wide };
   const weights = constant(weight).data as Int8Array;
   const taps = window.kernel[0] * window.kernel[1];
+  const build = { fn: context.share('depthwise', key, depthwiseFn(context)), values: rescaleValues(step) };
+  if (wide) {
+    const start = slidingRebased(target, key.x) ? [packed(weight.name, slidingConstants(startSums(weights, window.channels), target))] : [];
+    return { ...build, buffers: [
+      { kind: 'value', value: step.output }, operand(x), packed(weight.name, packSliding(weights, window.channels, window.kernel, target)), ...start, scratch(band.e, bandLength(band)),
+      ...rescaleBindings(step, false, (constants) => slidingConstants(perChannel(constants, window.channels), target)),
+    ] };
+  }
   const buffers: readonly Binding[] = [
     { kind: 'value', value: step.output }, operand(x), packed(weight.name, target.lanes === 1 ? packScalar(weights, window.channels, taps) : packPairs(weights, window.channels, taps, target)),
     scratch('i16', bandLength(band)), ...(target.lanes === 1 ? [scratch('i32', window.channels)] : []),
     ...rescaleBindings(step, !key.inPlace, (constants) => blockConstants(perChannel(constants, window.channels), target)),
   ];
-  return { fn: context.share('depthwise', key, depthwiseFn(context)), buffers, values: rescaleValues(step) };
+  return { ...build, buffers };
 };
 
 /** Interleaving keeps the order of channels only in vectors of one 16-byte block, so wider machines use their narrow ones here. */
@@ -76,7 +90,9 @@ const packPairs = (weights: Int8Array, channels: number, taps: number, { lanes }
   return out;
 };
 
-const depthwiseFn = ({ share }: ScheduleContext) => (name: string, { window: w, band, padCode, x, rescale: ending, inPlace, target }: Shape): Fn => {
+const depthwiseFn = ({ share }: ScheduleContext) => (name: string, shape: Shape): Fn => {
+  if (shape.slides) return slidingFn(share, name, shape);
+  const { window: w, band, padCode, x, rescale: ending, inPlace, target } = shape;
   const { channels } = w;
   const pixels = w.batch * w.outHeight * w.outWidth;
   const taps = w.kernel[0] * w.kernel[1];
@@ -99,6 +115,26 @@ const depthwiseFn = ({ share }: ScheduleContext) => (name: string, { window: w, 
     ], [], rescale.values)])];
   });
   return fn(name, { buffers: [result, source, weights, rows, ...(scalar ? [sums] : []), ...rescale.buffers], values: rescale.values }, body);
+};
+
+const slidingFn = (share: ScheduleContext['share'], name: string, { window: w, band, padCode, x, rescale: ending, target }: Shape): Fn => {
+  const { channels } = w;
+  const pixels = w.batch * w.outHeight * w.outWidth;
+  const rebased = slidingRebased(target, x);
+  const row = share('depthwise_row', {
+    window: { kernel: w.kernel, dilations: w.dilations, stride: w.strides[1], outWidth: w.outWidth, channels }, bandRow: band.row, rescale: ending, target, rebased,
+  }, slidingRow);
+  const [result, source] = [buffer('out', ending.out, pixels * channels, 'out'), buffer('x', x, w.batch * w.height * w.width * channels, 'in')];
+  // the constants of the row, which is called with all of them
+  const constants = row.buffers.slice(2).map(({ name: stem, e, length }) => buffer(stem, e, length, 'const'));
+  const rows = buffer('rows', band.e, bandLength(band), 'temp');
+  const count = rebased ? 2 : 1;
+  const body = overBlocks(w, band, source, rows, padCode + (rebased ? 128 : 0), target, (block) => {
+    const r = index('row', block.rows);
+    const perRow = w.outWidth * channels;
+    return [loop(r, [call(row, [inResult(result, block, 0, perRow, [[r, perRow]]), at(rows, 0, [r, w.strides[0] * band.row]), ...constants], [], row.values)])];
+  });
+  return fn(name, { buffers: [result, source, ...constants.slice(0, count), rows, ...constants.slice(count)], values: row.values }, body);
 };
 
 interface RowShape {

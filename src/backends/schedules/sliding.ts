@@ -1,0 +1,174 @@
+/**
+ * Depthwise convolution on wide vectors: a block of channels at a time, along a row of pixels. The taps of one column of the window are
+ * interleaved, so that neighbours belong to one channel, and go through one dot product; a column serves every window it lies in while
+ * it slides through the registers.
+ *
+ * Interleaving and packing work per 16 bytes, and the second undoes the order that the first leaves behind: lane l of sum v is channel
+ * 4·V·⌊l/4⌋ + 4·v + l mod 4 of the block, V sums in all, and the packed codes stand in order. Weights and constants follow the lanes.
+ */
+import { at, broadcast, buffer, convert, dot, dyadic, fn, index, list, load, loop, max, min, narrow, pack, set, shl, store, variable, zero, zip } from '../../loops/build.ts';
+import type { Contents, Elem, Expr, Fn, Index, Stmt, Var } from '../../loops/types.ts';
+import { emptyLike } from './kernel.ts';
+import { makeRescale, tableEntry, type RescaleClass } from './rescale.ts';
+import type { Target } from './target.ts';
+import { inLaneOrder } from './words.ts';
+
+export interface SlidingShape {
+  readonly window: { readonly kernel: readonly number[]; readonly dilations: readonly number[]; readonly stride: number; readonly outWidth: number; readonly channels: number };
+  readonly bandRow: number;
+  readonly rescale: RescaleClass;
+  readonly target: Target;
+}
+
+/** Element of the rows, and how many taps a dot product joins, which is also how many vectors of sums a block has. */
+export const slidingElem = ({ quads }: Target): 'u8' | 'i8' | 'i16' => quads ?? 'i16';
+const jointOf = (target: Target): 2 | 4 => (slidingElem(target) === 'i16' ? 2 : 4);
+const leastChannels = (target: Target): number => 4 * jointOf(target);
+
+/** Whether a layer can be computed this way: enough channels, codes of one byte, and no second operand. */
+export const slides = (target: Target, x: Elem, channels: number, { kind, code }: RescaleClass): boolean =>
+  target.quads !== null && target.lanes > 4 && (x === 'i8' || (x === 'u8' && target.quads !== 'i8')) && kind === 'one' && (code === 'i8' || code === 'u8') && channels >= leastChannels(target);
+export const slidingRebased = (target: Target, x: Elem): boolean => x === 'i8' && slidingElem(target) === 'u8';
+
+/** Blocks of channels: the widest vectors while they fit, then narrower ones; the last block ends at the last channel. */
+interface Block {
+  readonly start: number;
+  readonly lanes: number;
+}
+const blocksOf = (channels: number, target: Target): readonly Block[] => {
+  const joint = jointOf(target);
+  const blocks: Block[] = [];
+  let start = 0;
+  for (let { lanes } = target; lanes >= 4; lanes /= 2) for (; start + lanes * joint <= channels; start += lanes * joint) blocks.push({ start, lanes });
+  if (start < channels) blocks.push({ start: channels - leastChannels(target), lanes: 4 });
+  return blocks;
+};
+const channelOf = (joint: number, sum: number, lane: number): number => 4 * joint * Math.floor(lane / 4) + 4 * sum + (lane % 4);
+
+/** Per-channel constants block by block, in the order of lanes. */
+export const slidingConstants = <T extends Contents>(all: T, target: Target): T => {
+  const joint = jointOf(target);
+  const blocks = blocksOf(all.length, target);
+  const out = emptyLike(all, blocks.reduce((sum, { lanes }) => sum + lanes * joint, 0));
+  let to = 0;
+  for (const { start, lanes } of blocks) {
+    const own = emptyLike(all, lanes * joint);
+    for (let v = 0; v < joint; v++) for (let l = 0; l < lanes; l++) own[v * lanes + l] = all[start + channelOf(joint, v, l)] as never;
+    out.set(inLaneOrder(own, lanes, target.pairing) as never, to);
+    to += own.length;
+  }
+  return out;
+};
+const groupsOf = (kh: number, joint: number): number => Math.ceil(kh / joint);
+
+/** Weights [channel][kh][kw] as [block][kw][group of rows][sum][lane][row of the group]. */
+export const packSliding = (weights: Int8Array, channels: number, [kh, kw]: readonly number[], target: Target): Int8Array => {
+  const joint = jointOf(target);
+  const out: number[] = [];
+  for (const { start, lanes } of blocksOf(channels, target)) for (let x = 0; x < kw; x++) for (let g = 0; g < groupsOf(kh, joint); g++) {
+    for (let v = 0; v < joint; v++) for (let l = 0; l < lanes; l++) for (let y = g * joint; y < (g + 1) * joint; y++) {
+      out.push(y < kh ? weights[((start + channelOf(joint, v, l)) * kh + y) * kw + x] : 0);
+    }
+  }
+  return Int8Array.from(out);
+};
+
+/** One row of output pixels. `rebased`: rows hold code + 128 and sums begin at −128·Σw. */
+export const slidingRow = (name: string, { window, bandRow, rescale: ending, target, rebased }: SlidingShape & { readonly rebased: boolean }): Fn => {
+  const { kernel: [kh, kw], dilations, stride, outWidth, channels } = window;
+  const joint = jointOf(target);
+  const e = slidingElem(target);
+  const wide: Elem = joint === 2 ? 'i16' : 'i8';
+  const groups = groupsOf(kh, joint);
+  const blocks = blocksOf(channels, target);
+  const length = blocks.reduce((sum, { lanes }) => sum + lanes * joint, 0);
+  const reach = (kh - 1) * dilations[0] * bandRow + ((outWidth - 1) * stride + (kw - 1) * dilations[1] + 1) * channels;
+  const result = buffer('out', ending.out, outWidth * channels, 'out');
+  const rows = buffer('rows', e, reach, 'in');
+  const weights = buffer('w', 'i8', length * kw * groups * joint, 'const');
+  const first = buffer('start', 'i32', length, 'const');
+  const rescale = makeRescale(ending, target, { channels: length, y: 0 });
+  const [muls, adds] = rescale.channels;
+  const shift = rescale.values[0];
+  const preShift = ending.preShifted ? rescale.values[1] : null;
+  const [low, high] = rescale.values.slice(-2);
+  const slide = stride === 1 && dilations[1] === 1;
+
+  /** `count` blocks of one width side by side, from channel `start` on; `before` constants stand before theirs. */
+  const run = (start: number, lanes: number, count: number, before: number): readonly Stmt[] => {
+    const block = index('block', count);
+    const n = lanes * joint;
+    const perBlock = kw * groups * joint;                                   // weights of one channel
+    const constant = (from: typeof muls, offset: number, size: number): Expr => load(at(from, before + offset, [block, n]), size);
+    const kept: Stmt[] = [];
+    const keep = (stem: string, value: Expr): Var => {
+      const v = variable(stem, value.type.e, value.type.n);
+      kept.push(set(v, value));
+      return v;
+    };
+    const factors = list(joint, (v) => keep('mul', constant(muls, v * lanes, lanes)));
+    const addends = list(joint, (v) => list(2, (h) => keep('add', constant(adds, v * lanes + (h * lanes) / 2, lanes / 2))));
+    const starts = list(joint, (v) => (rebased ? keep('start', constant(first, v * lanes, lanes)) : zero('i32', lanes)));
+    const bounds = ending.natural ? null : [keep('least', broadcast(convert(ending.code, low), n)), keep('greatest', broadcast(convert(ending.code, high), n))];
+
+    const columns = list(kw, (x) => list(groups * joint, (v) => variable(`x${x}_${v}`, e, n)));
+    const fill = (column: readonly Var[], offset: number, terms: readonly (readonly [Index, number])[]): readonly Stmt[] => list(groups, (g) => {
+      const taps = list(joint, (j) => variable(`r${j}`, e, n));
+      const used = list(joint, (j): Expr => (g * joint + j < kh ? taps[j] : zero(e, n)));
+      return [
+        ...taps.flatMap((v, j) => (g * joint + j < kh ? [set(v, load(at(rows, start + (g * joint + j) * dilations[0] * bandRow + offset * channels, [block, n], ...terms), n))] : [])),
+        ...interleaved(used).map((v, i) => set(column[g * joint + i], v)),
+      ];
+    }).flat();
+    const sums = list(joint, (v) => variable(`s${v}`, 'i32', lanes));
+    const weightAt = (x: number, v: number): Expr => load(at(weights, before * perBlock + (x * groups * joint + v) * n, [block, n * perBlock]), joint * lanes, wide);
+    /** Pixel `pixel` (and `terms`), whose columns are given from left to right. */
+    const output = (used: readonly (readonly Var[])[], pixel: number, terms: readonly (readonly [Index, number])[]): readonly Stmt[] => {
+      const totals = sums.map((v, i) => set(v, starts[i]));
+      const products = used.flatMap((column, x) => column.map((v, i) => set(sums[i % joint], dot(joint, sums[i % joint], v, weightAt(x, i)))));
+      const scaled = sums.map((v, i) => dyadic(shift, target.pairing, preShift === null ? v : shl(v, preShift), factors[i], addends[i]));
+      const packed = joint === 4 ? pack(ending.code, pack('i16', scaled[0], scaled[1]), pack('i16', scaled[2], scaled[3])) : narrow(ending.code, pack('i16', scaled[0], scaled[1]));
+      const codes = variable('codes', ending.code, n);
+      const to = at(result, start + pixel * channels, [block, n], ...terms.map(([i, size]) => [i, size * channels] as const));
+      const limited = bounds === null ? packed : min(max(packed, bounds[0]), bounds[1]);
+      return [...totals, ...products, set(codes, limited), store(to, rescale.table === null ? codes : tableEntry(rescale.table, codes))];
+    };
+    const across = (terms: readonly (readonly [Index, number])[], by: number): (readonly [Index, number])[] => terms.map(([i, size]) => [i, size * by * channels]);
+    let body: readonly Stmt[];
+    if (slide) {
+      // kw pixels at a time, so that columns change their places without moving
+      const whole = Math.floor(outWidth / kw);
+      const some = (count_: number, pixel: number, terms: readonly (readonly [Index, number])[]): readonly Stmt[] => list(count_, (p) => [
+        ...fill(columns[(p + kw - 1) % kw], pixel + p + kw - 1, across(terms, 1)), ...output(list(kw, (x) => columns[(p + x) % kw]), pixel + p, terms),
+      ]).flat();
+      const p = index('pixels', Math.max(1, whole));
+      body = [
+        ...list(kw - 1, (x) => fill(columns[x], x, [])).flat(), ...(whole === 0 ? [] : [loop(p, some(kw, 0, [[p, kw]]))]), ...some(outWidth % kw, whole * kw, []),
+      ];
+    } else {
+      const p = index('pixel', outWidth);
+      body = [loop(p, [...columns.flatMap((column, x) => fill(column, x * dilations[1], across([[p, 1]], stride))), ...output(columns, 0, [[p, 1]])])];
+    }
+    return [loop(block, [...kept, ...body])];
+  };
+  const stmts: Stmt[] = [];
+  let before = 0;
+  for (let i = 0; i < blocks.length;) {
+    const { start, lanes } = blocks[i];
+    let end = i + 1;
+    while (end < blocks.length && blocks[end].lanes === lanes && blocks[end].start === blocks[end - 1].start + lanes * joint) end++;
+    stmts.push(...run(start, lanes, end - i, before));
+    before += (end - i) * lanes * joint;
+    i = end;
+  }
+  return fn(name, { buffers: [result, rows, weights, ...(rebased ? [first] : []), ...rescale.buffers], values: rescale.values }, stmts);
+};
+
+/** Vectors of 2 or 4 taps as vectors in which the taps of a channel are neighbours. */
+const interleaved = (taps: readonly Expr[]): readonly Expr[] => {
+  if (taps.length === 2) return [zip(0, 1, taps[0], taps[1]), zip(1, 1, taps[0], taps[1])];
+  return ([0, 1] as const).flatMap((half) => {
+    const [a, b] = [zip(half, 1, taps[0], taps[1]), zip(half, 1, taps[2], taps[3])];
+    return [zip(0, 2, a, b), zip(1, 2, a, b)];
+  });
+};
