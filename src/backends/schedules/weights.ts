@@ -1,11 +1,12 @@
 /** Constant weights of a product, however they stand in memory: bindings and parameters of loop functions, and the product itself. */
-import { at, buffer, moved } from '../../loops/build.ts';
+import { at, buffer, load, moved, set, store, variable } from '../../loops/build.ts';
 import type { Address, Buffer, Contents, Elem, Index, Stmt } from '../../loops/types.ts';
 import { constantsLength, multiply, packPanels, panelConstants, panelLength, panelStarts, unpackedLength, type TileShape, type Walk } from './gemm.ts';
 import { packed, product, scratch, type Binding, type ScheduleContext } from './kernel.ts';
 import { MOST_ROWS, multiplyQuads, packQuads, PANEL, quadConstants, quadLength, quadPanelLength, startSums } from './quads.ts';
-import type { Rescale } from './rescale.ts';
-import type { Target } from './target.ts';
+import { collapse, overNest } from './nest.ts';
+import { tableEntry, type Rescale } from './rescale.ts';
+import { vectorLanes, type Target } from './target.ts';
 
 /** Element of the rows that a walk is multiplied with. */
 export const rowElem = ({ quads }: Walk): 'u8' | 'i8' | 'i16' => quads?.a ?? 'i16';
@@ -66,8 +67,23 @@ export const weightBuffers = (columns: number, walk: Walk, target: Target, out: 
     multiply(tile, rows, rescale, { out: to, a, y, group }, share) {
       const by = (stride: number): (readonly [Index, number])[] => (group === null ? [] : [[group, stride]]);
       const places = { out: to, a, b: moved(at(weights), 0, ...by(length)), y, channel: by(channels), unpacked: column };
-      return walk.quads === null ? multiply(tile, rows, columns, rescale, places, share)
-        : multiplyQuads(tile, rows, columns, rescale, { ...places, start: start === null ? null : at(start, 0, ...by(channels)), edge }, share);
+      if (walk.quads === null) return multiply(tile, rows, columns, rescale, places, share);
+      const own = { ...places, start: start === null ? null : at(start, 0, ...by(channels)), edge };
+      const { table } = rescale;
+      if (table === null || tile.rescale.code !== tile.rescale.out || target.lanes === 1) return multiplyQuads(tile, rows, columns, rescale, own, share);
+      return [
+        ...multiplyQuads({ ...tile, rescale: { ...tile.rescale, table: null } }, rows, columns, { ...rescale, table: null }, own, share),
+        ...lookedUp(to, rows, columns, tile.rowOut, table, target),
+      ];
     },
   };
 };
+
+/** Codes of a block replaced by their entries in a table, in the widest vectors: look-ups of a tile's own vectors would be narrower. */
+const lookedUp = (to: Address, rows: number, columns: number, rowOut: number, table: Buffer, target: Target): readonly Stmt[] =>
+  overNest(collapse([rows, columns], [[rowOut, 1]]), vectorLanes(target, 'i8'), (run, locate) => {
+    const place = locate(0, to.buffer);
+    const there = moved(to, place.offset, ...place.terms);
+    const code = variable('code', to.buffer.e, run);
+    return [set(code, load(there, run)), store(there, tableEntry(table, code))];
+  });
