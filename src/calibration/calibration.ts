@@ -7,7 +7,7 @@ import { errors } from '../ir/errors.ts';
 import { constantOf, operandsOf, type Graph } from '../ir/graph.ts';
 import { minMaxRange, mseRange, percentileRange, type Range } from './range.ts';
 import type { Samples } from './samples.ts';
-import { channelMeans, collectStatistics, type Statistics, type StatisticsOptions, type ValueStatistics } from './statistics.ts';
+import { channelMeans, channelSecondMoments, collectStatistics, type Statistics, type StatisticsOptions, type ValueStatistics } from './statistics.ts';
 
 /** The range of a value over the samples, after the chosen clipping. */
 export interface ValueRange {
@@ -23,6 +23,17 @@ export interface RangeRequest {
   readonly bits: number;
   /** share of values inside, for `percentile` */
   readonly percentile: number;
+  /** of the codes, for `mse`; affine by default */
+  readonly form?: 'affine' | 'symmetric';
+}
+
+/** What the channels of a value are like; one number for each index of the last axis. */
+export interface ChannelMoments {
+  readonly low: Float64Array;
+  readonly high: Float64Array;
+  readonly mean: Float64Array;
+  /** E[x²] */
+  readonly squares: Float64Array;
 }
 
 export interface Calibration {
@@ -30,6 +41,8 @@ export interface Calibration {
   ranges(graph: Graph<'float'>, request: RangeRequest): Promise<ReadonlyMap<string, ValueRange>>;
   /** least and greatest number of each last-axis channel of every value */
   channelRanges(graph: Graph<'float'>): Promise<ReadonlyMap<string, { readonly low: Float64Array; readonly high: Float64Array }>>;
+  /** the same with the mean and the mean square of each channel */
+  channelMoments(graph: Graph<'float'>): Promise<ReadonlyMap<string, ChannelMoments>>;
   /** mean of each last-axis channel of every value, over the first `count` samples */
   channelMeans(graph: Graph<'float'>, count: number): Promise<ReadonlyMap<string, Float64Array>>;
 }
@@ -69,6 +82,10 @@ export const createCalibration = (samples: Samples, { data, threads, onProgress 
     async channelRanges(graph) {
       return new Map([...(await whole(graph, false))].map(([name, { channels: { low, high } }]) => [name, { low, high }]));
     },
+    async channelMoments(graph) {
+      return new Map([...(await whole(graph, false))].map(([name, seen]) =>
+        [name, { low: seen.channels.low, high: seen.channels.high, mean: channelMeans(seen), squares: channelSecondMoments(seen) }]));
+    },
     async channelMeans(graph, count) {
       const statistics = count >= samples.count ? await whole(graph, false) : await statisticsOf(graph, `first ${count}`, { count });
       return new Map([...statistics].map(([name, seen]) => [name, channelMeans(seen)]));
@@ -92,5 +109,5 @@ const checkRanges = (graph: Graph<'float'>, statistics: Statistics): void => {
   }
 };
 
-const rangeBy = ({ method, bits, percentile }: RangeRequest, seen: ValueStatistics): Range =>
-  method === 'min-max' ? minMaxRange(seen) : method === 'percentile' ? percentileRange(seen, percentile) : mseRange(seen, bits);
+const rangeBy = ({ method, bits, percentile, form }: RangeRequest, seen: ValueStatistics): Range =>
+  method === 'min-max' ? minMaxRange(seen) : method === 'percentile' ? percentileRange(seen, percentile) : mseRange(seen, bits, form);

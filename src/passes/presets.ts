@@ -18,6 +18,8 @@ export const presetPipeline = ({ bits, normalization }: PresetRequest): Pipeline
     ...canonicalizePasses.map(({ name }) => step(name)),
     step('expand-plugin-ops'),
     step('prune-dead-inputs'),
+    step('shift-channels', { weights, activations }),
+    step('migrate-scales', { weights, activations }),
     step('quantize-activations', { bits: activations, range: activations < 8 ? 'mse' : 'min-max' }),
     step('quantize-weights', { bits: weights }),
     step('correct-bias'),

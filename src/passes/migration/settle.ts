@@ -1,0 +1,58 @@
+/**
+ * From proposals to a graph: changes are kept only as far as the float graph keeps its outputs and the quantised one gains. Shared by the
+ * passes that migrate channels; each says what it did, and what it measured, with `context.note`.
+ */
+import type { Graph, Value } from '../../ir/graph.ts';
+import type { Note, PassContext } from '../pass.ts';
+import { applyChanges, preservesFunction } from './apply.ts';
+import type { Change } from './change.ts';
+import { joined } from './search.ts';
+import type { Widths } from './site-loss.ts';
+import { openTrial, spreadSamples } from './trial.ts';
+
+export interface Proposal {
+  readonly changes: ReadonlyMap<Value, Change>;
+  /** changes that go with it in the measurement, without and with it: what later passes are expected to do at the site */
+  readonly companions?: readonly [ReadonlyMap<Value, Change>, ReadonlyMap<Value, Change>];
+  /** gain at the site in dB, by which proposals are ranked */
+  readonly gainDb: number;
+  readonly note: Note;
+}
+
+/** Samples on which the float graphs are compared. */
+const CHECKED = 4;
+
+/**
+ * Applies the proposals that keep the function and, together, improve the outputs by at least `leastGainDb`; the weaker half is given up as
+ * long as they do not.
+ */
+export const settle = async (
+  graph: Graph<'float'>, proposals: readonly Proposal[], widths: Widths, leastGainDb: number, context: PassContext,
+): Promise<Graph<'float'>> => {
+  if (proposals.length === 0) return graph;
+  const samples = spreadSamples(context.calibration!.samples, 0, 1, CHECKED);
+  const exact = (list: readonly Proposal[]): boolean => preservesFunction(graph, applyChanges(graph, joined(...list.map(({ changes }) => changes))), samples);
+  const all = [...proposals].sort((a, b) => b.gainDb - a.gainDb);
+  let kept = exact(all) ? all : all.filter((one) => {
+    const keeps = exact([one]);
+    if (!keeps) context.note({ ...one.note, text: `${one.note.text}: left out, float32 rounding would change the outputs` });
+    return keeps;
+  });
+  const trial = openTrial(graph, widths, context);
+  const measured = (chosen: readonly Proposal[]): Promise<number | null> => trial.sqnrDb(applyChanges(graph, joined(...all.flatMap((one): readonly ReadonlyMap<Value, Change>[] => {
+    const [without, beside] = one.companions ?? [new Map(), new Map()];
+    return chosen.includes(one) ? [beside, one.changes] : [without];
+  }))));
+  const before = await measured([]);
+  for (; kept.length > 0; kept = kept.slice(0, Math.floor(kept.length / 2))) {
+    const after = await measured(kept);
+    const figures = before === null || after === null ? {} : { sqnrBefore: before, sqnrAfter: after };
+    if (before === null || after === null || after >= before + leastGainDb) {
+      kept.forEach(({ note }) => context.note(note));
+      context.note({ site: null, text: before === null ? `${kept.length} sites; the outputs could not be measured` : `${kept.length} sites`, figures });
+      return applyChanges(graph, joined(...kept.map(({ changes }) => changes)));
+    }
+    context.note({ site: null, text: `${kept.length} sites did not improve the outputs`, figures });
+  }
+  return graph;
+};
