@@ -23,6 +23,8 @@ export interface RangeRequest {
   readonly bits: number;
   /** share of values inside, for `percentile` */
   readonly percentile: number;
+  /** of the codes, for `mse`; affine by default */
+  readonly form?: 'affine' | 'symmetric';
 }
 
 /** What the channels of a value are like; one number for each index of the last axis. */
@@ -107,5 +109,5 @@ const checkRanges = (graph: Graph<'float'>, statistics: Statistics): void => {
   }
 };
 
-const rangeBy = ({ method, bits, percentile }: RangeRequest, seen: ValueStatistics): Range =>
-  method === 'min-max' ? minMaxRange(seen) : method === 'percentile' ? percentileRange(seen, percentile) : mseRange(seen, bits);
+const rangeBy = ({ method, bits, percentile, form }: RangeRequest, seen: ValueStatistics): Range =>
+  method === 'min-max' ? minMaxRange(seen) : method === 'percentile' ? percentileRange(seen, percentile) : mseRange(seen, bits, form);

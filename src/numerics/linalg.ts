@@ -2,7 +2,7 @@
  * Linear algebra of symmetric positive definite matrices in float64, row-major. All loops have a fixed order, so results have the same
  * bits on every engine.
  */
-import { f32Kernels, packedLength, PAGE_BYTES, SCRATCH_BYTES, SLACK_BYTES, type F32Kernels } from './f32-kernels.ts';
+import { f32Kernels, packedLength, PAGE_BYTES, PANEL, SCRATCH_BYTES, SLACK_BYTES, type F32Kernels } from './f32-kernels.ts';
 import { engine } from '../wasm/index.ts';
 
 /** Σ a[i + k]·b[j + k] over k < length, in four interleaved sums. */
@@ -60,19 +60,27 @@ export const invertFactored = (l: Float64Array, n: number): Float64Array => {
 };
 
 /**
- * w [outputs, n] with the least Σ ‖y − w·x‖² + damping·‖w‖², from gram = Σ x·xᵀ [n, n] and cross = Σ y·xᵀ [outputs, n]. The damping is
- * `share` > 0 of the mean diagonal of `gram`, and ten times more as long as that leaves the matrix indefinite.
+ * The factor of gram + damping·I. The damping is `share` > 0 of the mean diagonal of `gram`, and ten times more as long as that leaves
+ * the matrix indefinite. Only the lower triangle of `gram` is read.
  */
-export const leastSquares = (gram: Float64Array, cross: Float64Array, n: number, share: number): Float64Array => {
+export const dampedCholesky = (gram: Float64Array, n: number, share: number): { readonly factor: Float64Array; readonly damping: number } => {
   let mean = 0;
   for (let i = 0; i < n; i++) mean += gram[i * n + i] / n;
   const damped = gram.slice();
-  let factor: Float64Array | null = null;
-  for (let damping = share * (mean > 0 ? mean : 1); factor === null; damping *= 10) {
+  for (let damping = share * (mean > 0 ? mean : 1); ; damping *= 10) {
     if (!Number.isFinite(damping)) throw new RangeError('the matrix holds numbers that are not finite');
     for (let i = 0; i < n; i++) damped[i * n + i] = gram[i * n + i] + damping;
-    factor = cholesky(damped, n);
+    const factor = cholesky(damped, n);
+    if (factor !== null) return { factor, damping };
   }
+};
+
+/**
+ * w [outputs, n] with the least Σ ‖y − w·x‖² + damping·‖w‖², from gram = Σ x·xᵀ [n, n] and cross = Σ y·xᵀ [outputs, n], the damping as
+ * in `dampedCholesky`.
+ */
+export const leastSquares = (gram: Float64Array, cross: Float64Array, n: number, share: number): Float64Array => {
+  const { factor } = dampedCholesky(gram, n, share);
   const w = new Float64Array(cross.length);
   for (let at = 0; at < cross.length; at += n) w.set(solveFactored(factor, n, cross.subarray(at, at + n)), at);
   return w;
@@ -80,6 +88,17 @@ export const leastSquares = (gram: Float64Array, cross: Float64Array, n: number,
 
 /** Rows that are multiplied in float32 before their products are added in float64. */
 const ROWS_AT_ONCE = 256;
+/** Up to this many columns in all, plain float64 loops are quicker than the kernels, and more exact. */
+const FEW_COLUMNS = 32;
+
+/** Memory for arrays of these many numbers, and the kernels on it. */
+const workspace = (lengths: readonly number[]): { readonly f32: Float32Array; readonly kernels: F32Kernels; readonly offsets: readonly number[]; readonly tile: number } => {
+  const sizes = lengths.map((length) => Math.ceil((length * 4 + SLACK_BYTES) / 64) * 64);
+  const offsets = sizes.map((_, i) => sizes.slice(0, i).reduce((sum, size) => sum + size, 0));
+  const tile = sizes.reduce((sum, size) => sum + size, 0);
+  const memory = new engine.Memory({ initial: Math.ceil((tile + SCRATCH_BYTES) / PAGE_BYTES) });
+  return { f32: new Float32Array(memory.buffer), kernels: f32Kernels(memory), offsets, tile };
+};
 
 /** Sums of products of rows, Σ y·xᵀ, over as many rows as are added. */
 export interface ProductSum {
@@ -93,22 +112,8 @@ export interface ProductSum {
 /** Sums of products in SIMD: float32 within a few hundred rows, float64 across. */
 export const productSum = (left: number, right: number): ProductSum => {
   const matrix = new Float64Array(left * right);
-  const room = (floats: number): number => Math.ceil((floats * 4 + SLACK_BYTES) / 64) * 64;
-  const sizes = [room(left * ROWS_AT_ONCE), room(right * ROWS_AT_ONCE), room(packedLength(ROWS_AT_ONCE, right)), room(left * right), room(right + 8), SCRATCH_BYTES];
-  const [a, b, panels, products, zeros, tile] = sizes.map((_, i) => sizes.slice(0, i).reduce((sum, size) => sum + size, 0));
-  const memory = new engine.Memory({ initial: Math.ceil((tile + SCRATCH_BYTES) / PAGE_BYTES) });
-  const f32 = new Float32Array(memory.buffer);
-  const kernels: F32Kernels = f32Kernels(memory);
+  const addSome = left + right <= FEW_COLUMNS ? plainSum(matrix, left, right) : kernelSum(matrix, left, right);
   let rows = 0;
-  const addSome = (y: Float32Array, x: Float32Array, count: number): void => {
-    // yᵀ, so that the products run along its rows
-    for (let r = 0; r < count; r++) for (let c = 0; c < left; c++) f32[a / 4 + c * count + r] = y[r * left + c];
-    f32.set(x, b / 4);
-    kernels.pack(b, right * 4, 4, count, right, panels);
-    kernels.gemm(a, count * 4, panels, zeros, products, right * 4, left, right, 1, 0, 1, 0, count, tile);
-    const sums = f32.subarray(products / 4, products / 4 + left * right);
-    for (let i = 0; i < sums.length; i++) matrix[i] += sums[i];
-  };
   return {
     matrix,
     get rows() { return rows; },
@@ -122,4 +127,51 @@ export const productSum = (left: number, right: number): ProductSum => {
       rows += total;
     },
   };
+};
+
+type AddRows = (y: Float32Array, x: Float32Array, count: number) => void;
+
+const plainSum = (matrix: Float64Array, left: number, right: number): AddRows => (y, x, count) => {
+  for (let r = 0; r < count; r++) for (let i = 0; i < left; i++) {
+    const factor = y[r * left + i];
+    for (let j = 0; j < right; j++) matrix[i * right + j] += factor * x[r * right + j];
+  }
+};
+
+const kernelSum = (matrix: Float64Array, left: number, right: number): AddRows => {
+  const { f32, kernels, offsets: [a, b, panels, products, zeros], tile } =
+    workspace([left * ROWS_AT_ONCE, right * ROWS_AT_ONCE, packedLength(ROWS_AT_ONCE, right), left * right, right + PANEL]);
+  return (y, x, count) => {
+    // yᵀ, so that the products run along its rows
+    for (let r = 0; r < count; r++) for (let c = 0; c < left; c++) f32[a / 4 + c * count + r] = y[r * left + c];
+    f32.set(x, b / 4);
+    kernels.pack(b, right * 4, 4, count, right, panels);
+    kernels.gemm(a, count * 4, panels, zeros, products, right * 4, left, right, 1, 0, 1, 0, count, tile);
+    const sums = f32.subarray(products / 4, products / 4 + left * right);
+    for (let i = 0; i < sums.length; i++) matrix[i] += sums[i];
+  };
+};
+
+/** y − x·wᵀ in place of y, for rows y [rows, outputs] and x [rows, n], and w [outputs, n]; products in float32. */
+export const subtractProduct = (y: Float32Array, x: Float32Array, w: Float32Array, n: number): void => {
+  const outputs = w.length / n;
+  if (outputs + n <= FEW_COLUMNS) {
+    for (let r = 0, at = 0; at < y.length; r++) for (let o = 0; o < outputs; o++, at++) {
+      let sum = 0;
+      for (let k = 0; k < n; k++) sum += w[o * n + k] * x[r * n + k];
+      y[at] -= sum;
+    }
+    return;
+  }
+  const { f32, kernels, offsets: [rows, weights, panels, products, zeros], tile } =
+    workspace([n * ROWS_AT_ONCE, n * outputs, packedLength(n, outputs), outputs * ROWS_AT_ONCE, outputs + PANEL]);
+  f32.set(w, weights / 4);
+  kernels.pack(weights, 4, n * 4, n, outputs, panels);
+  for (let at = 0; at < y.length; at += ROWS_AT_ONCE * outputs) {
+    const part = y.subarray(at, at + ROWS_AT_ONCE * outputs);
+    const count = part.length / outputs;
+    f32.set(x.subarray((at / outputs) * n, (at / outputs + count) * n), rows / 4);
+    kernels.gemm(rows, n * 4, panels, zeros, products, outputs * 4, count, outputs, 1, 0, 1, 0, n, tile);
+    for (let i = 0; i < part.length; i++) part[i] -= f32[products / 4 + i];
+  }
 };

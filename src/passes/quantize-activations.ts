@@ -7,39 +7,41 @@
  *  - the result of a convolution or linear map that only an addition reads stays real (`f32`): the kernel adds its accumulator to the
  *    other operand and rounds once;
  *  - values that move elements without arithmetic (reshape, concat, max pool, …) share one type;
- *  - operands of multiplications are `bits` wide; the residual stream, logits and graph outputs are 16 bits wide, and a narrower
- *    copy (`quantize`) is made for the readers that multiply;
+ *  - the residual stream, logits and graph outputs are 16 bits wide;
+ *  - what is multiplied by weights is `bits` wide, and what is multiplied by another activation `attention` bits: these widths decide
+ *    what a multiplier costs. The network's inputs, pooled vectors, operands of tables and sums that passed no activation have 8;
+ *  - a reader that wants fewer bits than a value has gets a copy (`quantize`);
  *  - attention and activation-by-activation products read symmetric codes, everything else affine ones: real = (code − zero)·scale.
  *
  *     %h = relu(%c)  →  %c = conv(…) : i8<0.0235, zero -128>[…]
  *
  * Ranges always hold 0, so that padding and ReLU are exact. Sources: Jacob et al. 2018 (affine codes); Yao et al. 2021, HAWQ-V3 (wide
- * residual stream).
+ * residual stream); Banner et al. 2019, Post training 4-bit quantization (clipping below 8 bits pays more than it costs).
  */
 import { CompileError } from '../ir/diagnostic.ts';
-import { rangeOf, type IntegerDType } from '../ir/dtype.ts';
 import { errors } from '../ir/errors.ts';
-import { constantOf, isNode, usersOf, type Graph, type Node, type Value } from '../ir/graph.ts';
+import { constantOf, isNode, operandsOf, usersOf, type Graph, type Node, type Value } from '../ir/graph.ts';
 import { quantizeTensor } from '../ir/evaluate.ts';
 import { int, oneOf, real } from '../ir/op.ts';
 import { quantize, unaryOps, type FloatNode } from '../ir/ops/index.ts';
-import { quantizeReal, type UniformQuant } from '../ir/quant.ts';
 import { mapOperands } from '../ir/rewrite.ts';
 import { Builder } from '../ir/build.ts';
-import { tensorType, type TensorType } from '../ir/type.ts';
+import type { TensorType } from '../ir/type.ts';
 import { sizeOf } from '../ir/dim.ts';
+import type { Range } from '../calibration/range.ts';
+import type { RangeRequest, ValueRange } from '../calibration/calibration.ts';
+import { activationBounds, codesOfData, limitedType, narrowType, probabilities, symmetricType, unionOf, wideType, withShape } from './activation-types.ts';
+import { keepOption, keptWidths } from './kept-layers.ts';
 import { definePass } from './pass.ts';
-import type { ValueRange } from '../calibration/calibration.ts';
-
-/** Headroom of 16-bit values over the calibrated range: a quarter of their codes, for inputs beyond the calibration set. */
-const WIDE_HEADROOM = 1.25;
 
 export interface QuantizeActivationsOptions {
   readonly bits: number;
-  readonly range: 'min-max' | 'percentile' | 'mse';
+  readonly attention: number;
+  readonly range: 'auto' | 'min-max' | 'percentile' | 'mse';
   readonly percentile: number;
   readonly residual: 'auto' | 'wide' | 'narrow';
   readonly outputBits: number;
+  readonly keep: readonly string[];
 }
 
 export const quantizeActivations = definePass<'float', 'quant', QuantizeActivationsOptions>({
@@ -50,36 +52,59 @@ export const quantizeActivations = definePass<'float', 'quant', QuantizeActivati
   paper: 'Jacob et al. 2018, Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference',
   changes: 'rounding to the chosen codes, saturation outside the calibrated range',
   options: {
-    bits: int('width of the operands of multiplications, 2 to 8', 8),
-    range: oneOf('how a range is taken from the calibration data', ['min-max', 'percentile', 'mse'], 'min-max'),
+    bits: int('width of what is multiplied by weights, 2 to 8', 8),
+    attention: int('width of what is multiplied by other activations, 2 to 8', 8),
+    range: oneOf('how the range of up to 8 bits is taken from the calibration data; auto is min-max for 8 bits and mse for fewer', ['auto', 'min-max', 'percentile', 'mse'], 'auto'),
     percentile: real('share of values inside the range when range is percentile', 0.9999),
     residual: oneOf('width of sums that are added to again: wide is 16 bits; auto is wide where a LayerNorm reads the sum', ['auto', 'wide', 'narrow'], 'auto'),
     outputBits: int('width of graph outputs, 8 or 16', 16),
+    keep: keepOption,
   },
   async run(graph, options, context) {
     const refused = nodesWithoutIntegerForm(graph);
     if (refused.length > 0) throw new CompileError(refused.map(errors.noIntegerForm), 'unsupported');
     const { calibration } = context;
     if (calibration === null) throw new CompileError(errors.needsData('quantize-activations'), 'usage');
-    const ranges = await calibration.ranges(graph, { method: options.range, bits: options.bits, percentile: options.percentile });
-    return new Typing(graph, options, ranges).quantGraph();
+    const extremes = await calibration.ranges(graph, requestFor(wide, options));
+    const typing = new Typing(graph, options, new Map([...extremes].flatMap(([name, { codes }]) => (codes === undefined ? [] : [[name, codes]]))));
+    const ranges = new Map([[keyOf(wide), extremes]]);
+    for (const form of typing.forms()) ranges.set(keyOf(form), await calibration.ranges(graph, requestFor(form, options)));
+    return typing.quantGraph(({ name }, form) => {
+      const found = ranges.get(keyOf(form))?.get(name);
+      if (found === undefined) throw new CompileError(errors.internal(`no range was measured for ${name}`), 'internal');
+      return found;
+    });
   },
+});
+
+/** What codes are like. */
+interface Form {
+  readonly width: number;
+  readonly symmetric: boolean;
+}
+const keyOf = ({ width, symmetric }: Form): string => `${width}${symmetric ? ' symmetric' : ''}`;
+const wide: Form = { width: 16, symmetric: true };
+
+/** Values of 16 bits are never clipped: their codes are fine enough for the greatest number seen. */
+const requestFor = ({ width, symmetric }: Form, { range, percentile }: QuantizeActivationsOptions): RangeRequest => ({
+  method: width === 16 ? 'min-max' : range !== 'auto' ? range : width < 8 ? 'mse' : 'min-max',
+  bits: width, percentile, form: symmetric ? 'symmetric' : 'affine',
 });
 
 /** How an op treats the types of its operands and of its result. */
 interface Trait {
-  /** `narrow`: operands are multiplied, at most 8 bits; `symmetric`: also zero point 0; `any`: 8 or 16 bits */
-  readonly reads: 'narrow' | 'symmetric' | 'any';
+  /** `weights`: multiplied by weights; `activations`: by other activations, zero point 0; `table`: at most 8 bits; `any`: 8 or 16 bits */
+  readonly reads: 'weights' | 'activations' | 'table' | 'any';
   /** `rescales`: any output type; `ties`: the type of its operand */
   readonly gives: 'rescales' | 'ties';
 }
 const rescales = (reads: Trait['reads']): Trait => ({ reads, gives: 'rescales' });
 const ties: Trait = { reads: 'any', gives: 'ties' };
 
-const unary = Object.fromEntries(unaryOps.map((op) => [op.name, rescales('narrow')])) as Record<(typeof unaryOps)[number]['name'], Trait>;
+const unary = Object.fromEntries(unaryOps.map((op) => [op.name, rescales('table')])) as Record<(typeof unaryOps)[number]['name'], Trait>;
 const traits: Readonly<Record<FloatNode['op'], Trait | null>> = {
   ...unary, relu: ties, clip: ties,
-  conv: rescales('narrow'), linear: rescales('narrow'), matmul: rescales('symmetric'), attention: rescales('symmetric'),
+  conv: rescales('weights'), linear: rescales('weights'), matmul: rescales('activations'), attention: rescales('activations'),
   add: rescales('any'), sub: rescales('any'), mul: rescales('any'), batch_norm: rescales('any'), layer_norm: rescales('any'),
   softmax: rescales('any'), reduce_mean: rescales('any'), reduce_sum: rescales('any'), average_pool: rescales('any'),
   max_pool: ties, reduce_max: ties, reshape: ties, transpose: ties, slice: ties, concat: ties, pad: ties, gather: ties,
@@ -87,6 +112,9 @@ const traits: Readonly<Record<FloatNode['op'], Trait | null>> = {
   div: null, min: null, max: null, rms_norm: null, expand: null, where: null,
 };
 const accumulating: ReadonlySet<string> = new Set(['conv', 'linear', 'matmul']);
+const pooling: ReadonlySet<string> = new Set(['reduce_mean', 'reduce_sum', 'average_pool']);
+const elementwise: ReadonlySet<string> = new Set(['add', 'sub', 'mul']);
+const functions: ReadonlySet<string> = new Set(unaryOps.map(({ name }) => name));
 
 /** Nodes that no pass can turn into integers. */
 export const nodesWithoutIntegerForm = (graph: Graph<'float'>): readonly Node[] =>
@@ -98,31 +126,52 @@ const traitOf = (node: Node): Trait => {
   return trait;
 };
 
+type RangeOf = (value: Value, form: Form) => ValueRange;
+
+/** Values that share a type. */
+interface Class {
+  readonly members: readonly Value[];
+  readonly form: Form;
+  /** the width at which all readers take it, where it costs too little to narrow it for some */
+  readonly readAt: number | null;
+}
+
 class Typing {
   private readonly graph: Graph<'float'>;
   private readonly options: QuantizeActivationsOptions;
-  private readonly ranges: ReadonlyMap<string, ValueRange>;
+  /** graph inputs that the caller hands in as integers, and their type */
+  private readonly data: ReadonlyMap<string, 'u8' | 'i16'>;
+  private readonly kept: (node: Node) => number | null;
   private readonly users: ReadonlyMap<Value, readonly Node[]>;
   private readonly outputs: ReadonlySet<Value>;
-  private readonly classes = new Classes<Value>();
+  private readonly ties = new Classes<Value>();
   private readonly exact = new Set<Value>();
   private readonly absorbed = new Map<Value, Node>();
+  private readonly classes: ReadonlyMap<Value, Class>;
 
-  constructor(graph: Graph<'float'>, options: QuantizeActivationsOptions, ranges: ReadonlyMap<string, ValueRange>) {
+  constructor(graph: Graph<'float'>, options: QuantizeActivationsOptions, data: ReadonlyMap<string, 'u8' | 'i16'>) {
     this.graph = graph;
     this.options = options;
-    this.ranges = ranges;
+    this.data = data;
+    this.kept = keptWidths(options.keep, graph);
     this.users = usersOf(graph);
     this.outputs = new Set(graph.outputs.map(({ value }) => value));
     for (const node of graph.nodes) this.decide(node);
+    this.classes = this.classesOfValues();
   }
 
-  quantGraph(): Graph<'quant'> {
-    const types = this.typesOfClasses();
-    const typeOf = (value: Value): TensorType => types.get(this.classes.find(value)) ?? value.type;
+  /** The forms of all classes and of the copies made of them. */
+  forms(): readonly Form[] {
+    const copies = this.graph.nodes.flatMap((node) => operandsOf(node).flatMap((value) => this.copyForm(node, value) ?? []));
+    return [...new Map([...[...this.classes.values()].map(({ form }) => form), ...copies].map((form) => [keyOf(form), form])).values()];
+  }
+
+  quantGraph(rangeOf: RangeOf): Graph<'quant'> {
+    const types = new Map([...this.classes].map(([root, one]) => [root, this.typeOf(one, rangeOf)]));
+    const typeOf = (value: Value): TensorType => types.get(this.ties.find(value)) ?? value.type;
     const b = new Builder();
     const renewed = new Map<Value, Value>();
-    const narrowed = new Map<Value, Value>();
+    const copies = new Map<string, Value>();
     const now = (value: Value): Value => {
       const constant = constantOf(value);
       return renewed.get(value) ?? (constant === null ? value : remember(renewed, value, b.constant(value.name, constant)));
@@ -134,16 +183,17 @@ class Typing {
     for (const node of this.graph.nodes) {
       b.site = node.site;
       if (this.absorbed.has(node.output)) { renewed.set(node.output, now((node.inputs as { x: Value }).x)); continue; }
-      const narrow = traitOf(node).reads !== 'any';
       const read = (value: Value): Value => {
         const made = this.operand(node, value, now, b, typeOf);
-        if (!narrow || made.type.quant === null || made.def.op === 'const' || isNarrow(made.type)) return made;
-        return narrowed.get(made) ?? remember(narrowed, made, b.emit(quantize, { x: made }, {},
-          { name: `${made.name}.narrow`, type: this.narrowCopy(value, traitOf(node).reads === 'symmetric') }));
+        const form = this.copyForm(node, value);
+        if (form === null) return made;
+        const key = `${made.name} ${keyOf(form)}`;
+        return copies.get(key) ?? remember(copies, key, b.emit(quantize, { x: made }, {},
+          { name: `${made.name}.narrow`, type: withShape(narrowType(unionOf([this.rangeOf(value, form, rangeOf)]), form.width, form.symmetric), value) }));
       };
       const activation = this.activationOn(node.output);
       const codes = withShape(typeOf(node.output), node.output);
-      const type = this.exact.has(node.output) ? node.output.type : activation === null ? codes : limited(codes, activation);
+      const type = this.exact.has(node.output) ? node.output.type : activation === null ? codes : limitedType(codes, activation);
       renewed.set(node.output, b.copy(node, mapOperands(node, read), type));
     }
     return b.finish('quant', this.graph.name, this.graph.outputs.map(({ name, value }) => ({ name, value: now(value) })));
@@ -155,9 +205,9 @@ class Typing {
     const x = (node.inputs as { x?: Value }).x;
     if ((node.op === 'relu' || node.op === 'clip') && x !== undefined && this.soleUse(x) && isNode(x.def) && traitOf(x.def).gives === 'rescales' && x.def.op !== 'softmax') {
       this.absorbed.set(node.output, node);
-      this.classes.join(x, node.output);
+      this.ties.join(x, node.output);
     } else if (trait.gives === 'ties') {
-      for (const operand of tiedOperands(node)) this.classes.join(operand, node.output);
+      for (const operand of tiedOperands(node)) this.ties.join(operand, node.output);
     }
     if (node.op === 'add') this.keepOneReal(node);
   }
@@ -182,35 +232,62 @@ class Typing {
     return (this.users.get(value)?.length ?? 0) === 1 && !this.outputs.has(value);
   }
 
-  private typesOfClasses(): Map<Value, TensorType> {
+  private classesOfValues(): Map<Value, Class> {
     const members = new Map<Value, Value[]>();
     const values = [...this.graph.inputs, ...this.graph.nodes.map(({ output }) => output)];
     for (const value of values) if (value.type.dtype === 'f32' && !this.exact.has(value)) {
-      const root = this.classes.find(value);
+      const root = this.ties.find(value);
       members.set(root, [...(members.get(root) ?? []), value]);
     }
-    return new Map([...members].map(([root, list]) => [root, this.typeOfClass(list)]));
+    return new Map([...members].map(([root, list]) => [root, this.classOf(list)]));
   }
 
-  private typeOfClass(members: readonly Value[]): TensorType {
-    const bytes = members.find((value) => value.def.op === 'input' && this.ranges.get(value.name)?.codes !== undefined);
-    if (bytes !== undefined) return codesOfData(this.ranges.get(bytes.name)!.codes!);
+  private classOf(members: readonly Value[]): Class {
+    const readers = members.flatMap((value) => this.users.get(value) ?? []);
+    const some = (has: (value: Value, def: Node | null) => boolean): boolean => members.some((value) => has(value, isNode(value.def) ? value.def : null));
+    if (some((_, def) => def?.op === 'softmax') || some((value) => this.isWide(value))) return { members, form: wide, readAt: null };
+    if (members.some((value) => this.dataOf(value) === 'i16')) return { members, form: wide, readAt: 8 };
+    const symmetric = readers.some((node) => traitOf(node).reads === 'activations');
+    const cheap = some((value, def) => value.def.op === 'input' || (def !== null && pooling.has(def.op) && sizeOf(value.type.shape) === value.type.shape.at(-1)));
+    if (cheap) return { members, form: { width: 8, symmetric }, readAt: 8 };
+    const wanted = readers.flatMap((node) => this.wants(node) ?? []);
+    const activated = some((value, def) => this.absorbed.has(value) || functions.has(def?.op ?? ''));
+    const summed = !activated && readers.some(({ op }) => elementwise.has(op));
+    return { members, form: { width: wanted.length === 0 || summed ? Math.max(8, ...wanted) : Math.max(...wanted), symmetric }, readAt: null };
+  }
+
+  private dataOf(value: Value): 'u8' | 'i16' | null {
+    return value.def.op === 'input' ? this.data.get(value.name) ?? null : null;
+  }
+
+  /** The width at which a node reads what it multiplies or looks up; null for other nodes. */
+  private wants(node: Node): number | null {
+    const widths = { weights: this.options.bits, activations: this.options.attention, table: 8, any: null };
+    return this.kept(node) ?? widths[traitOf(node).reads];
+  }
+
+  /** The form of the copy that a node reads in place of a value; null where it reads the value itself. */
+  private copyForm(node: Node, value: Value): Form | null {
+    const one = this.classes.get(this.ties.find(value));
+    const wanted = this.wants(node);
+    if (one === undefined || wanted === null || value.def.op === 'const' || this.exact.has(value)) return null;
+    const width = one.readAt ?? wanted;
+    return one.form.width > width ? { width, symmetric: traitOf(node).reads === 'activations' } : null;
+  }
+
+  private typeOf({ members, form }: Class, rangeOf: RangeOf): TensorType {
+    const data = members.find((value) => this.dataOf(value) !== null);
+    if (data !== undefined) return codesOfData(this.dataOf(data)!);
     if (members.some((value) => isNode(value.def) && value.def.op === 'softmax')) return probabilities;
-    const range = this.jointRange(members);
-    if (members.some((value) => this.isWide(value))) return wideType(range);
-    return narrowType(range, this.options.bits, members.some((value) => this.readSymmetric(value)));
-  }
-
-  /** The union of the members' ranges, each limited by the activation it went through. */
-  private jointRange(members: readonly Value[]): Range {
+    // what an absorbed activation reads is gone: its result stands in its place
     const replaced = new Set([...this.absorbed.values()].map((node) => (node.inputs as { x: Value }).x));
-    const ranges = members.filter((value) => !replaced.has(value)).map((value) => this.rangeOf(value));
-    return { low: Math.min(0, ...ranges.map(({ low }) => low)), high: Math.max(0, ...ranges.map(({ high }) => high)) };
+    const range = unionOf(members.filter((value) => !replaced.has(value)).map((value) => this.rangeOf(value, form, rangeOf)));
+    return form.width === 16 ? wideType(range) : narrowType(range, form.width, form.symmetric);
   }
 
-  private rangeOf(value: Value): Range {
-    const found = this.ranges.get(value.name);
-    if (found === undefined) throw new CompileError(errors.internal(`no range was measured for ${value.name}`), 'internal');
+  /** The range of a value, limited by the activation that it went through. */
+  private rangeOf(value: Value, form: Form, rangeOf: RangeOf): Range {
+    const found = rangeOf(value, form);
     const activation = this.absorbed.get(value);
     if (activation === undefined) return found;
     const { floor, ceiling } = activationBounds(activation);
@@ -233,16 +310,6 @@ class Typing {
     return ahead || (isNode(value.def) && value.def.op === 'layer_norm');
   }
 
-  private readSymmetric(value: Value): boolean {
-    return (this.users.get(value) ?? []).some((node) => traitOf(node).reads === 'symmetric'
-      || (traitOf(node).gives === 'ties' && this.readSymmetric(node.output)));
-  }
-
-  private narrowCopy(value: Value, symmetric: boolean): TensorType {
-    const { low, high } = this.rangeOf(value);
-    return withShape(narrowType({ low: Math.min(0, low), high: Math.max(0, high) }, this.options.bits, symmetric), value);
-  }
-
   /** A constant operand of element-wise arithmetic becomes 16-bit codes; tables take the type of what is read from them. */
   private operand(node: Node, value: Value, now: (value: Value) => Value, b: Builder, typeOf: (value: Value) => TensorType): Value {
     const constant = constantOf(value);
@@ -255,49 +322,6 @@ class Typing {
     return now(value);
   }
 }
-
-interface Range {
-  readonly low: number;
-  readonly high: number;
-}
-
-const activationBounds = (node: Node): { floor: number; ceiling: number } =>
-  node.op === 'relu' ? { floor: 0, ceiling: Infinity } : { floor: node.attrs.low as number, ceiling: node.attrs.high as number };
-
-const isNarrow = (type: TensorType): boolean => type.quant !== null && type.quant.low >= -128 && type.quant.high <= 255;
-
-const withShape = (type: TensorType, value: Value): TensorType => tensorType(type.dtype, value.type.shape, type.quant);
-
-/** A value that is 0 throughout, or too small for a float32 step, has step 1. */
-const scaleFor = (span: number, codes: number): number => Math.fround(span / codes) || 1;
-
-const symmetricType = (dtype: IntegerDType, largest: number, codes = rangeOf(dtype)[1]): TensorType =>
-  tensorType(dtype, [], { kind: 'uniform', scale: scaleFor(largest, codes), zero: 0, axis: null, low: -codes, high: codes });
-
-const wideType = (range: Range): TensorType => symmetricType('i16', Math.max(range.high, -range.low) * WIDE_HEADROOM);
-
-const narrowType = (range: Range, bits: number, symmetric: boolean): TensorType => {
-  const [low, high] = [-(2 ** (bits - 1)), 2 ** (bits - 1) - 1];
-  if (symmetric) return symmetricType('i8', Math.max(range.high, -range.low), high);
-  const scale = scaleFor(range.high - range.low, high - low);
-  const zero = Math.min(high, Math.max(low, low - Math.floor(range.low / scale + 0.5)));
-  return tensorType('i8', [], { kind: 'uniform', scale, zero, axis: null, low, high });
-};
-
-/** The type with its codes limited to what the activation lets through. */
-const limited = (type: TensorType, activation: Node): TensorType => {
-  const quant = type.quant as UniformQuant;
-  const { floor, ceiling } = activationBounds(activation);
-  const code = (real: number): number => quantizeReal(real, quant.scale as number, quant.zero as number, quant.low, quant.high);
-  return tensorType(type.dtype, type.shape, { ...quant, low: code(floor), high: code(ceiling) });
-};
-
-/** Softmax results: 1 is code 65535, so the scale is the float32 next to 1/65535. */
-const probabilities = tensorType('u16', [], { kind: 'uniform', scale: Math.fround(1 / 65535), zero: 0, axis: null, low: 0, high: 65535 });
-
-/** Integer data that the caller hands in as it is: code = value. */
-const codesOfData = (dtype: 'u8' | 'i16'): TensorType =>
-  tensorType(dtype, [], { kind: 'uniform', scale: 1, zero: 0, axis: null, low: rangeOf(dtype)[0], high: rangeOf(dtype)[1] });
 
 const tiedOperands = (node: Node): readonly Value[] => {
   if (node.op === 'gather') return [];

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { cholesky, invertFactored, leastSquares, productSum, solveFactored } from '../../src/numerics/linalg.ts';
+import { cholesky, invertFactored, leastSquares, productSum, solveFactored, subtractProduct } from '../../src/numerics/linalg.ts';
 import { createRandom } from '../../src/numerics/random.ts';
 
 const random = createRandom(9);
@@ -73,4 +73,24 @@ it.each([[1, 1, 1], [3, 5, 10], [9, 17, 300], [16, 8, 700]])('sums of products, 
   });
   expect(far(sum.matrix, expected)).toBeLessThan(1e-4);
   expect(() => sum.add(y, x.subarray(0, right * rows - 1))).toThrow(RangeError);
+});
+
+describe.each([[3, 5, 700], [40, 9, 300], [12, 33, 256]])('rows of %d and %d', (n, outputs, rows) => {
+  const x = Float32Array.from(normals(rows * n));
+  const w = Float32Array.from(normals(outputs * n));
+  const y = Float32Array.from(normals(rows * outputs));
+  it('products are summed', () => {
+    const sum = productSum(outputs, n);
+    sum.add(y.subarray(0, 10 * outputs), x.subarray(0, 10 * n));
+    sum.add(y.subarray(10 * outputs), x.subarray(10 * n));
+    const expected = Float64Array.from({ length: outputs * n }, (_, at) =>
+      Array.from({ length: rows }, (_value, r) => y[r * outputs + Math.floor(at / n)] * x[r * n + (at % n)]).reduce((s, v) => s + v, 0));
+    expect(far(sum.matrix, expected)).toBeLessThan(1e-3);
+  });
+  it('a product is subtracted', () => {
+    const expected = Float64Array.from(y, (value, at) => value - Array.from({ length: n }, (_, k) => w[(at % outputs) * n + k] * x[Math.floor(at / outputs) * n + k]).reduce((s, v) => s + v, 0));
+    const left = y.slice();
+    subtractProduct(left, x, w, n);
+    expect(far(Float64Array.from(left), expected)).toBeLessThan(1e-4);
+  });
 });
