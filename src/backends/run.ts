@@ -21,8 +21,7 @@ export const cCompiler = (): string | null => {
 };
 
 /** Compiles the C in a folder and returns the path of its program. Made once for each content, compiler and flags. */
-export const buildC = (folder: string, name: string, flags: readonly string[] = ['-O3']): string => {
-  const compiler = cCompiler();
+export const buildC = (folder: string, name: string, flags: readonly string[] = ['-O3'], compiler = cCompiler()): string => {
   if (compiler === null) throw new Error('there is no C compiler; set CC');
   const sources = readdirSync(folder).filter((file) => /\.[ch]$/.test(file)).sort();
   const digest = createHash('sha256').update(JSON.stringify([compiler, flags]));
@@ -52,9 +51,16 @@ const inputOf = (sample: Codes, port: Port): TypedArray => {
   return codes;
 };
 
+/** Another machine than this one: its compiler, and the command that the path of a program is appended to. */
+export interface Emulator {
+  readonly compiler: string;
+  readonly command: readonly string[];
+}
+
 /** Runs samples through the C in a folder, one after another in one process, and returns the outputs of each. */
-export const runC = async (folder: string, name: string, { inputs, outputs }: ProgramInterface, samples: Iterable<Codes>, flags?: readonly string[]): Promise<readonly Codes[]> => {
-  const child = spawn(buildC(folder, name, flags), { stdio: ['pipe', 'pipe', 'inherit'] });
+export const runC = async (folder: string, name: string, { inputs, outputs }: ProgramInterface, samples: Iterable<Codes>, flags?: readonly string[], emulator?: Emulator): Promise<readonly Codes[]> => {
+  const [command, ...args] = [...(emulator?.command ?? []), buildC(folder, name, flags, emulator?.compiler)];
+  const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'inherit'] });
   const decoder = new Decoder(outputs);
   child.stdout.on('data', (chunk: Uint8Array) => decoder.take(chunk));
   const closed = once(child, 'close');

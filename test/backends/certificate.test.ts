@@ -3,6 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
+import { machineVariants } from '../../src/backends/c/variants.ts';
 import { scanObjects } from '../../src/backends/certificate.ts';
 import { emitC, emitWasm } from '../../src/backends/index.ts';
 import { cCompiler } from '../../src/backends/run.ts';
@@ -27,7 +28,7 @@ describe('every kernel op computes with integers only', () => {
   it.skipIf(!canScan).each([['-O3']])('in machine code made with %s (needs a C compiler and objdump)', (flag) => {
     const scans = scanObjects(join(folder, 'cpu'), [flag]);
     expect(Array.isArray(scans) && scans.map(({ file, float, division, foreign }) => ({ file, float, division, foreign }))).toEqual(
-      ['all.c', 'all_avx2.c', 'all_avx512vnni.c', 'all_weights.c'].map((file) => ({ file, float: {}, division: {}, foreign: [] })));
+      ['all.c', ...machineVariants.map(({ name }) => `all_${name}.c`), 'all_weights.c'].sort().map((file) => ({ file, float: {}, division: {}, foreign: [] })));
   }, 120_000);
   it.skipIf(!canScan)('and the scan sees what it looks for (needs a C compiler and objdump)', () => {
     const bad = join(folder, 'bad');

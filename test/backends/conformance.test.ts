@@ -9,8 +9,8 @@ import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
 import { emitC, emitWasm, interfaceOf, lower, portableC, programOf, simd128, type Artefact, type ProgramInterface, type Target } from '../../src/backends/index.ts';
 import { onlyMacro, variants, type Variant } from '../../src/backends/c/variants.ts';
-import { cCompiler, runC, runWasm, type Codes } from '../../src/backends/run.ts';
-import { avx2, avx512vnni } from '../../src/backends/schedules/target.ts';
+import { runC, runWasm, type Codes, type Emulator } from '../../src/backends/run.ts';
+import { avx2, avx512vnni, cortexM, neon, neonDot, portableBesideVectors } from '../../src/backends/schedules/target.ts';
 import { Builder } from '../../src/ir/build.ts';
 import { rangeOf, type IntegerDType } from '../../src/ir/dtype.ts';
 import { sizeOf } from '../../src/ir/dim.ts';
@@ -21,6 +21,7 @@ import { bytesOf } from '../../src/loops/build.ts';
 import { interpret } from '../../src/loops/interpret.ts';
 import type { Buffer, Contents } from '../../src/loops/types.ts';
 import { cases, Dice, randomCases, randomCodes, sceneOf, type Case } from './kernel-cases.ts';
+import { aarch64, cortexM4, missing } from '../loops/c-hosts.ts';
 import { runsHere } from './runs-here.ts';
 
 const graphOf = (list: readonly Case[], seed: number): Graph<'kernel'> => {
@@ -72,7 +73,6 @@ const interpreted = (graph: Graph<'kernel'>, target: Target, samples: readonly C
   });
 };
 
-const folders: string[] = [];
 const written = (artefacts: readonly Artefact[]): string => {
   const folder = mkdtempSync(join(tmpdir(), 'lowbitc-conformance-'));
   folders.push(folder);
@@ -98,10 +98,34 @@ const differences = (expected: readonly Codes[], found: readonly Codes[]): reado
   return lines;
 };
 
-const emittedC = async (graph: Graph<'kernel'>, ports: ProgramInterface, samples: readonly Codes[], variant: Variant): Promise<readonly Codes[]> =>
-  runC(join(written(emitC(graph, { name: 'cases' }).artefacts), 'cpu'), 'cases', ports, samples, ['-O1', '-Wall', '-Wextra', '-Werror', '-Wno-psabi', `-D${onlyMacro('cases', variant)}`]);
-/** The variants that this machine can make and run. */
-const native = variants.filter(({ machine }) => runsHere(machine));
+/** Where a variant can be made and run: here, or on an emulated machine. */
+interface Way {
+  readonly variant: Variant;
+  readonly name: string;
+  readonly emulator?: Emulator;
+  readonly flags: readonly string[];
+  /** what is missing here, or null */
+  readonly lacks: string | null;
+}
+const folders: string[] = [];
+const startFile = (text: string): string => {
+  const folder = mkdtempSync(join(tmpdir(), 'lowbitc-start-'));
+  folders.push(folder);
+  writeFileSync(join(folder, 'start.c'), text);
+  return join(folder, 'start.c');
+};
+const ways: readonly Way[] = variants.map((variant) => {
+  const host = variant.family === '64-bit Arm' ? aarch64 : variant.family === 'Cortex-M' ? cortexM4 : null;
+  if (host === null) return { variant, name: variant.name, flags: [], lacks: runsHere(variant.machine) ? null : 'a processor that has it' };
+  const start = host.start === '' ? [] : [startFile(host.start)];
+  return {
+    variant, name: `${variant.name} in qemu`, emulator: { compiler: host.compiler, command: host.command.slice(0, -1) }, lacks: missing(host),
+    flags: [...host.flags, ...start, ...variant.machine!.flags.filter((flag) => !host.flags.includes(flag))],
+  };
+});
+const emittedC = async (graph: Graph<'kernel'>, ports: ProgramInterface, samples: readonly Codes[], { variant, flags, emulator }: Way): Promise<readonly Codes[]> =>
+  runC(join(written(emitC(graph, { name: 'cases' }).artefacts), 'cpu'), 'cases', ports, samples,
+    ['-O1', '-Wall', '-Wextra', '-Werror', '-Wno-psabi', ...flags, `-D${onlyMacro('cases', variant)}`], emulator);
 const emittedWasm = async (graph: Graph<'kernel'>, samples: readonly Codes[]): Promise<readonly Codes[]> => {
   const run = await runWasm(join(written(emitWasm(graph, { name: 'cases' }).artefacts), 'wasm'), 'cases');
   return samples.map(run);
@@ -122,7 +146,7 @@ describe('every kernel op on every target', () => {
     });
     expect(narrow.map(({ name }) => name)).toEqual([]);
   });
-  it.each([portableC, simd128, avx2, avx512vnni])('loop program for $name under the interpreter', (target) => {
+  it.each([portableC, portableBesideVectors, simd128, avx2, avx512vnni, neonDot, neon, cortexM])('loop program for $name under the interpreter', (target) => {
     const small = graphOf(cases.filter(({ large }) => large !== true), 3);
     const sample = samplesFor(small, 4).slice(0, 1);
     expect(differences(referenceOf(small, sample), interpreted(small, target, sample))).toEqual([]);
@@ -130,8 +154,8 @@ describe('every kernel op on every target', () => {
   it('WebAssembly', async () => {
     expect(differences(reference, await emittedWasm(graph, samples))).toEqual([]);
   });
-  it.skipIf(cCompiler() === null).each(native)('C for $name (needs a C compiler)', async (variant) => {
-    expect(differences(reference, await emittedC(graph, interfaceOf(graph), samples, variant))).toEqual([]);
+  for (const way of ways) it.skipIf(way.lacks !== null)(`C for ${way.name}${way.lacks === null ? '' : ` (needs ${way.lacks})`}`, async () => {
+    expect(differences(reference, await emittedC(graph, interfaceOf(graph), samples, way))).toEqual([]);
   }, 120_000);
 });
 
@@ -143,10 +167,10 @@ describe('random shapes', () => {
       expect(differences(referenceOf(graph, samples), await emittedWasm(graph, samples))).toEqual([]);
     }), { numRuns: 12 });
   });
-  it.skipIf(cCompiler() === null).each(native)('C for $name (needs a C compiler)', async (variant) => {
+  for (const way of ways) it.skipIf(way.lacks !== null)(`C for ${way.name}${way.lacks === null ? '' : ` (needs ${way.lacks})`}`, async () => {
     const seed = fc.sample(fc.integer({ min: 0, max: 2 ** 30 }), 1)[0];
     const graph = graphOf(randomCases(seed, 40), seed);
     const samples = samplesFor(graph, seed).slice(0, 2);
-    expect(differences(referenceOf(graph, samples), await emittedC(graph, interfaceOf(graph), samples, variant)), `seed ${seed}`).toEqual([]);
+    expect(differences(referenceOf(graph, samples), await emittedC(graph, interfaceOf(graph), samples, way)), `seed ${seed}`).toEqual([]);
   }, 120_000);
 });

@@ -18,7 +18,7 @@ void _fini(void) {}
 static void start(void) { initialise_monitor_handles(); exit(main()); }
 __attribute__((section(".vectors"), used)) static void (*const vectors[2])(void) = { (void (*)(void))0x20400000, start };
 `,
-  command: ['qemu-system-arm', '-M', 'mps2-an386', '-nographic', '-semihosting-config', 'enable=on,target=native', '-kernel', 'p'],
+  command: ['qemu-system-arm', '-M', 'mps2-an386', '-nographic', '-monitor', 'none', '-serial', 'none', '-semihosting-config', 'enable=on,target=native', '-kernel', 'p'],
 };
 
 /** What a host lacks here, or null. */

@@ -16,7 +16,7 @@ import { fallbackVariant, machineVariants, onlyMacro, portableVariant, presenceT
 
 export const cpu = {
   name: 'cpu',
-  summary: 'C99 with versions for AVX2 and AVX-512, one call, no allocation',
+  summary: 'C99 with versions for AVX-512, AVX2, NEON and Cortex-M, one call, no allocation',
   emit: (program: Program, options: EmitOptions): Emission => {
     const id = identifier(options.name);
     const ports = interfaceOf(program.graph);
@@ -61,11 +61,11 @@ class Pool {
   numberOf(buffer: Buffer): number {
     return this.numbers.get(buffer)!;
   }
-  /** Bytes in the binary that holds most: with all versions of one processor family, or the portable one alone. */
+  /** Bytes in the binary that holds most: all versions of one family of processors. */
   get bytes(): number {
-    const among = (here: (variant: Variant) => boolean): number =>
-      this.all.reduce((sum, { buffer, readers }) => (readers.some(here) ? sum + buffer.data!.byteLength : sum), 0);
-    return Math.max(among((variant) => variant === portableVariant), among((variant) => variant !== portableVariant));
+    const within = (family: Variant['family']): number =>
+      this.all.reduce((sum, { buffer, readers }) => (readers.some((variant) => variant.family === family) ? sum + buffer.data!.byteLength : sum), 0);
+    return Math.max(...variants.map(({ family }) => within(family)));
   }
 }
 const contentKey = ({ e, data }: Buffer): string => `${e} ${createHash('sha256').update(new Uint8Array(data!.buffer, data!.byteOffset, data!.byteLength)).digest('hex')}`;

@@ -4,7 +4,7 @@
  *
  * `<NAME>_ONLY_<VARIANT>` defined for all files keeps that one alone, for measurements, tests and small binaries.
  */
-import { avx2, avx512vnni, portableBesideVectors, portableC, type Target } from '../schedules/target.ts';
+import { avx2, avx512vnni, cortexM, neon, neonDot, portableBesideVectors, portableC, type Target } from '../schedules/target.ts';
 import { machines, type CMachine } from './machines.ts';
 import { portable, type CTarget } from './print.ts';
 
@@ -13,16 +13,21 @@ export interface Variant {
   readonly name: string;
   readonly schedule: Target;
   readonly printer: CTarget;
+  /** versions of one family stand in one binary */
+  readonly family: 'x86-64' | '64-bit Arm' | 'Cortex-M' | 'any';
   /** null for the portable one, which every compiler can make and every processor runs */
   readonly machine: CMachine | null;
 }
 
-const on = (machine: CMachine, schedule: Target): Variant => ({ name: machine.name, schedule, printer: machine.target, machine });
+const on = (family: Variant['family'], machine: CMachine, schedule: Target): Variant => ({ name: machine.name, schedule, printer: machine.target, family, machine });
 /** One for each instruction set, the fastest first. */
-export const machineVariants: readonly Variant[] = [on(machines.avx512vnni, avx512vnni), on(machines.avx2, avx2)];
+export const machineVariants: readonly Variant[] = [
+  on('x86-64', machines.avx512vnni, avx512vnni), on('x86-64', machines.avx2, avx2),
+  on('64-bit Arm', machines.neonDot, neonDot), on('64-bit Arm', machines.neon, neon), on('Cortex-M', machines.cortexM, cortexM),
+];
 /** For processors that have none of them: with weights of its own, or with those of the versions that stand beside it in the binary. */
-export const portableVariant: Variant = { name: 'portable', schedule: portableC, printer: portable, machine: null };
-export const fallbackVariant: Variant = { name: 'fallback', schedule: portableBesideVectors, printer: portable, machine: null };
+export const portableVariant: Variant = { name: 'portable', schedule: portableC, printer: portable, family: 'any', machine: null };
+export const fallbackVariant: Variant = { name: 'fallback', schedule: portableBesideVectors, printer: portable, family: 'x86-64', machine: null };
 export const variants: readonly Variant[] = [...machineVariants, fallbackVariant, portableVariant];
 
 /** The macro that is 1 where a variant is compiled and 0 elsewhere. */

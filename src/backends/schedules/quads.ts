@@ -19,7 +19,7 @@ import { multiply, type Places, type TileShape, type Walk } from './gemm.ts';
 import { emptyLike, perChannel, product, type ScheduleContext } from './kernel.ts';
 import { collapse, overNest } from './nest.ts';
 import { makeRescale, type Rescale, type RescaleClass } from './rescale.ts';
-import type { Target } from './target.ts';
+import { vectorLanes, type Target } from './target.ts';
 import { inLaneOrder } from './words.ts';
 
 /** Columns of a panel, and neighbours along K that stand together. */
@@ -202,7 +202,7 @@ export const multiplyQuads = (shape: Omit<TileShape, 'rows'>, rows: number, colu
         call(share('tile', { ...narrow, rows: count, width: PANEL }, tileFn), [
           edge, moved(a, row * rowA, ...by(rowA)), b, ...(start === null ? [] : [start]), ...rescale.channels.map((c) => at(c, 0, ...channel)), ...(rescale.table === null ? [] : [rescale.table]),
         ], [], rescale.values),
-        ...overNest(collapse([count, columns], [[PANEL, 1], [rowOut, 1]]), Math.min(8, 2 ** Math.floor(Math.log2(columns))), (run, locate) => {
+        ...overNest(collapse([count, columns], [[PANEL, 1], [rowOut, 1]]), Math.min(8, vectorLanes(target, edge.e), 2 ** Math.floor(Math.log2(columns))), (run, locate) => {
           const [get, put] = [locate(0, edge), locate(1, out.buffer)];
           return [store(moved(out, row * rowOut + put.offset, ...by(rowOut), ...put.terms), load(get, run))];
         }),

@@ -27,7 +27,7 @@ const leastChannels = (target: Target): number => 4 * jointOf(target);
 
 /** Whether a layer can be computed this way: enough channels, codes of one byte, and no second operand. */
 export const slides = (target: Target, x: Elem, channels: number, { kind, code }: RescaleClass): boolean =>
-  target.quads !== null && target.lanes > 4 && (x === 'i8' || (x === 'u8' && target.quads !== 'i8')) && kind === 'one' && (code === 'i8' || code === 'u8') && channels >= leastChannels(target);
+  target.quads !== null && target.lanes > 1 && (x === 'i8' || (x === 'u8' && target.quads !== 'i8')) && kind === 'one' && (code === 'i8' || code === 'u8') && channels >= leastChannels(target);
 export const slidingRebased = (target: Target, x: Elem): boolean => x === 'i8' && slidingElem(target) === 'u8';
 
 /** Blocks of channels: the widest vectors while they fit, then narrower ones; the last block ends at the last channel. */

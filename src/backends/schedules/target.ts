@@ -36,5 +36,14 @@ export const avx2: Target = { name: 'AVX2', lanes: 8, dot: 2, tile: [6, 2], quad
 /** x86-64 with vectors of 64 bytes and dot products that add to the sum. */
 export const avx512vnni: Target = { name: 'AVX-512 VNNI', lanes: 16, dot: 2, tile: [4, 4], quads: 'u8', pairing: 'evenodd', blockBytes: 16384 };
 
+/** 64-bit Arm with dot products of four bytes. */
+export const neonDot: Target = { name: 'NEON with dot products', lanes: 4, dot: 2, tile: [4, 4], quads: 'i8', pairing: 'halves', blockBytes: 16384 };
+
+/** 64-bit Arm. */
+export const neon: Target = { name: 'NEON', lanes: 4, dot: 2, tile: [4, 4], quads: 'i16', pairing: 'halves', blockBytes: 16384 };
+
+/** Cortex-M with the DSP extension: sums are scalars, products of two halfwords go through one instruction. */
+export const cortexM: Target = { name: 'Cortex-M DSP', lanes: 1, dot: 2, tile: [4, 1], quads: null, pairing: 'halves', blockBytes: 4096 };
+
 /** Lanes of one vector of an element; 1 without vectors. */
 export const vectorLanes = ({ lanes }: Target, e: Elem): number => (lanes === 1 ? 1 : (4 * lanes) / bytesOf(e));
