@@ -43,6 +43,8 @@ export interface Calibration {
   channelRanges(graph: Graph<'float'>): Promise<ReadonlyMap<string, { readonly low: Float64Array; readonly high: Float64Array }>>;
   /** the same with the mean and the mean square of each channel */
   channelMoments(graph: Graph<'float'>): Promise<ReadonlyMap<string, ChannelMoments>>;
+  /** takes these as the moments of a graph, from a pass that knows how it changed them */
+  adoptMoments(graph: Graph<'float'>, moments: ReadonlyMap<string, ChannelMoments>): void;
   /** mean of each last-axis channel of every value, over the first `count` samples */
   channelMeans(graph: Graph<'float'>, count: number): Promise<ReadonlyMap<string, Float64Array>>;
 }
@@ -57,6 +59,7 @@ export interface CalibrationOptions {
 
 export const createCalibration = (samples: Samples, { data, threads, onProgress }: CalibrationOptions): Calibration & { close(): Promise<void> } => {
   const known = new WeakMap<Graph, Map<string, Promise<Statistics>>>();
+  const adopted = new WeakMap<Graph, ReadonlyMap<string, ChannelMoments>>();
   const statisticsOf = (graph: Graph<'float'>, key: string, options: StatisticsOptions): Promise<Statistics> => {
     const facts = known.get(graph) ?? new Map<string, Promise<Statistics>>();
     known.set(graph, facts);
@@ -83,8 +86,11 @@ export const createCalibration = (samples: Samples, { data, threads, onProgress 
       return new Map([...(await whole(graph, false))].map(([name, { channels: { low, high } }]) => [name, { low, high }]));
     },
     async channelMoments(graph) {
-      return new Map([...(await whole(graph, false))].map(([name, seen]) =>
+      return adopted.get(graph) ?? new Map([...(await whole(graph, false))].map(([name, seen]) =>
         [name, { low: seen.channels.low, high: seen.channels.high, mean: channelMeans(seen), squares: channelSecondMoments(seen) }]));
+    },
+    adoptMoments(graph, moments) {
+      adopted.set(graph, moments);
     },
     async channelMeans(graph, count) {
       const statistics = count >= samples.count ? await whole(graph, false) : await statisticsOf(graph, `first ${count}`, { count });

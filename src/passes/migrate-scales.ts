@@ -15,6 +15,7 @@
  * quantization.
  */
 import { int, oneOf, real } from '../ir/op.ts';
+import { decibels } from '../calibration/metrics.ts';
 import { channelClasses, changesOf, type Site } from './migration/channel-classes.ts';
 import { identity } from './migration/change.ts';
 import type { Candidate } from './migration/families.ts';
@@ -46,18 +47,18 @@ export const migrateScales = definePass<'float', 'float', MigrateScalesOptions>(
     if (context.calibration === null) return graph;
     const facts = factsOf(graph, await context.calibration.channelMoments(graph), options);
     const sites = channelClasses(graph).scaleSites.flatMap((site): readonly Ranked[] => {
-      const list = bestOfFamilies(rankedScales(site, facts)).filter(({ candidate: { family } }) => options.families === 'all' || family === options.families);
+      const list = bestOfFamilies(rankedScales(site, facts), options.leastGain).filter(({ candidate: { family } }) => options.families === 'all' || family === options.families);
       return list.length === 0 ? [] : [{ site, list: list.slice(0, options.refine), probe: probeSite(site.members.map(({ value }) => value), facts) }];
     });
     if (sites.length === 0) return graph;
     const probes = sites.map(({ probe }) => probe);
-    const recording = record(graph, probes, recordedSamples(probes, context.calibration.samples));
+    const recording = record(graph, probes, recordedSamples(graph, probes, context.calibration.samples));
     const proposals = sites.flatMap((ranked, i) => {
       context.progress('migrate-scales', i, sites.length);
       const found = proposed(ranked, recording, facts);
       return found !== null && found.gainDb >= options.leastGain ? [found] : [];
     });
-    return settle(graph, proposals, options, options.leastGain, context);
+    return settle(facts, proposals, options.leastGain, context);
   },
 });
 
@@ -68,9 +69,10 @@ interface Ranked {
   readonly probe: ProbeSite;
 }
 
-/** The first of each family, up to the identity. */
-const bestOfFamilies = (ranked: readonly Scored[]): readonly Scored[] => {
-  const better = ranked.slice(0, ranked.findIndex(({ candidate: { family } }) => family === 'none'));
+/** The first of each family, as far as it is expected to gain so many dB. */
+const bestOfFamilies = (ranked: readonly Scored[], leastGainDb: number): readonly Scored[] => {
+  const none = ranked.find(({ candidate: { family } }) => family === 'none')!;
+  const better = ranked.filter(({ loss }) => decibels(none.loss, loss) >= leastGainDb && loss < none.loss);
   return better.filter(({ candidate: { family } }, i) => better.findIndex((one) => one.candidate.family === family) === i);
 };
 

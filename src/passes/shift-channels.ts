@@ -14,6 +14,7 @@
  */
 import { real } from '../ir/op.ts';
 import type { Value } from '../ir/graph.ts';
+import { decibels } from '../calibration/metrics.ts';
 import { identity, type Change } from './migration/change.ts';
 import { channelClasses, changesOf, type Site } from './migration/channel-classes.ts';
 import { joined, lossOf, middleShift, rankedScales, readValues } from './migration/search.ts';
@@ -41,18 +42,18 @@ export const shiftChannels = definePass<'float', 'float', ShiftChannelsOptions>(
     const facts = factsOf(graph, await context.calibration.channelMoments(graph), options);
     const { shiftSites, scaleSites } = channelClasses(graph);
     const promising = shiftSites.flatMap((site): readonly Shifted[] => {
-      const found = readValues(site, facts).length === 0 ? null : shifted(site, scaleSites, facts);
+      const found = readValues(site, facts).length === 0 ? null : shifted(site, scaleSites, facts, options.leastGain);
       return found === null ? [] : [found];
     });
     if (promising.length === 0) return graph;
     const probes = promising.map(({ probe }) => probe);
-    const recording = record(graph, probes, recordedSamples(probes, context.calibration.samples));
+    const recording = record(graph, probes, recordedSamples(graph, probes, context.calibration.samples));
     const proposals = promising.flatMap((one, i) => {
       context.progress('shift-channels', i, promising.length);
       const found = proposed(one, recording, facts);
       return found.gainDb >= options.leastGain ? [found] : [];
     });
-    return settle(graph, proposals, options, -options.leastGain, context);
+    return settle(facts, proposals, -options.leastGain, context);
   },
 });
 
@@ -65,7 +66,7 @@ interface Shifted {
 }
 
 /** The shifts of a site if rounding is expected to cost less with them, alone or together with scales; else null. */
-const shifted = (site: Site, scaleSites: readonly Site[], facts: Facts): Shifted | null => {
+const shifted = (site: Site, scaleSites: readonly Site[], facts: Facts, leastGainDb: number): Shifted | null => {
   const shifts = changesOf(site, null, middleShift(site, facts));
   const own = new Set(site.members.map(({ value }) => value));
   const beside = scaleSites.filter(({ members }) => members.some(({ value }) => own.has(value)));
@@ -75,8 +76,8 @@ const shifted = (site: Site, scaleSites: readonly Site[], facts: Facts): Shifted
     new Map(beside.flatMap((one) => [...changesOf(one, rankedScales(one, facts, under)[0].candidate.scale, null)]));
   const none: ReadonlyMap<Value, Change> = new Map();
   const scales = [scalesUnder(none), scalesUnder(shifts)] as const;
-  const gains = lossOf(terms, shifts) < lossOf(terms, none) || lossOf(terms, joined(scales[1], shifts)) < lossOf(terms, scales[0]);
-  return gains ? { site, shifts, scales, probe: probeSite(values, facts) } : null;
+  const gainDb = Math.max(decibels(lossOf(terms, none), lossOf(terms, shifts)), decibels(lossOf(terms, scales[0]), lossOf(terms, joined(scales[1], shifts))));
+  return gainDb >= leastGainDb ? { site, shifts, scales, probe: probeSite(values, facts) } : null;
 };
 
 const proposed = ({ site, shifts, scales, probe }: Shifted, recording: Recording, facts: Facts): Proposal => {

@@ -5,9 +5,9 @@
 import type { Graph, Value } from '../../ir/graph.ts';
 import type { Note, PassContext } from '../pass.ts';
 import { applyChanges, preservesFunction } from './apply.ts';
-import type { Change } from './change.ts';
+import { changed, scaleAt, shiftAt, type Change } from './change.ts';
 import { joined } from './search.ts';
-import type { Widths } from './site-loss.ts';
+import type { Facts } from './site-loss.ts';
 import { openTrial, spreadSamples } from './trial.ts';
 
 export interface Proposal {
@@ -27,7 +27,7 @@ const CHECKED = 4;
  * long as they do not.
  */
 export const settle = async (
-  graph: Graph<'float'>, proposals: readonly Proposal[], widths: Widths, leastGainDb: number, context: PassContext,
+  { graph, moments, widths }: Facts, proposals: readonly Proposal[], leastGainDb: number, context: PassContext,
 ): Promise<Graph<'float'>> => {
   if (proposals.length === 0) return graph;
   const samples = spreadSamples(context.calibration!.samples, 0, 1, CHECKED);
@@ -50,9 +50,30 @@ export const settle = async (
     if (before === null || after === null || after >= before + leastGainDb) {
       kept.forEach(({ note }) => context.note(note));
       context.note({ site: null, text: before === null ? `${kept.length} sites; the outputs could not be measured` : `${kept.length} sites`, figures });
-      return applyChanges(graph, joined(...kept.map(({ changes }) => changes)));
+      const changes = joined(...kept.map((one) => one.changes));
+      const settled = applyChanges(graph, changes);
+      context.calibration!.adoptMoments(settled, movedMoments(moments, changes));
+      return settled;
     }
     context.note({ site: null, text: `${kept.length} sites did not improve the outputs`, figures });
   }
   return graph;
+};
+
+/** Moments in the new coordinates. */
+const movedMoments = (moments: Facts['moments'], changes: ReadonlyMap<Value, Change>): Facts['moments'] => {
+  const moved = new Map(moments);
+  for (const [{ name }, change] of changes) {
+    const { low, high, mean, squares } = moments.get(name)!;
+    const channels = low.length;
+    const means = Float64Array.from(changed(mean, channels, change));
+    moved.set(name, {
+      low: Float64Array.from(changed(low, channels, change)), high: Float64Array.from(changed(high, channels, change)), mean: means,
+      squares: squares.map((power, c) => {
+        const [s, z] = [scaleAt(change, c), shiftAt(change, c)];
+        return Math.max(means[c] * means[c], (power - 2 * z * mean[c] + z * z) / (s * s));
+      }),
+    });
+  }
+  return moved;
 };

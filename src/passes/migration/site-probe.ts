@@ -17,14 +17,15 @@ import { quantizeRows } from '../quantize-weights.ts';
 import { changed, identity, scaleAt, shiftAt, type Change } from './change.ts';
 import { channelsOf, ruleOf } from './channel-rules.ts';
 import { gainOf, type ChangeOf, type Facts } from './site-loss.ts';
-import { spreadSamples } from './trial.ts';
+import { affordable, spreadSamples } from './trial.ts';
 
 /** Below this width quantize-activations clips ranges by their mean squared error. */
 const CLIPPED_BELOW = 8;
 
-/** Most bytes of recorded values held at once, and most samples. */
+/** Most bytes of recorded values held at once. */
 const RECORDING_BYTES = 2 ** 28;
-const MOST_RECORDED = 8;
+/** Fewest and most samples that are recorded. */
+const [FEWEST, MOST] = [3, 8];
 
 /** Nodes whose results tell what a site's rounding costs, with the values they read. */
 export interface ProbeSite {
@@ -62,11 +63,11 @@ export const record = (graph: Graph<'float'>, sites: readonly ProbeSite[], sampl
   for (const sample of samples) executor.run(sample, ({ name }, { data }) => wanted.get(name)?.push((data as Float32Array).slice()));
   return wanted;
 };
-/** Samples for a recording: from the first half of the set, as many as memory allows. */
-export const recordedSamples = (sites: readonly ProbeSite[], samples: Samples): readonly Sample[] => {
+/** Samples for a recording: from the first half of the set, as many as time and memory allow. */
+export const recordedSamples = (graph: Graph<'float'>, sites: readonly ProbeSite[], samples: Samples): readonly Sample[] => {
   const values = new Set(sites.flatMap((site) => [...inputsOf(site), ...resultsOf(site)]));
   const bytes = [...values].reduce((sum, { type }) => sum + sizeOf(type.shape) * Float32Array.BYTES_PER_ELEMENT, 0);
-  return spreadSamples(samples, 0, 0.5, Math.max(1, Math.min(MOST_RECORDED, Math.floor(RECORDING_BYTES / bytes))));
+  return spreadSamples(samples, 0, 0.5, Math.max(1, Math.min(affordable(graph, FEWEST, MOST), Math.floor(RECORDING_BYTES / bytes))));
 };
 
 /** Signal to noise, in dB, of the results of a site under a change of its values. */

@@ -3,7 +3,8 @@
  * the first half of the calibration samples, and its outputs are compared with the float graph on samples of the second half.
  */
 import { CompileError } from '../../ir/diagnostic.ts';
-import type { Graph } from '../../ir/graph.ts';
+import { sizeOf } from '../../ir/dim.ts';
+import { constantOf, type Graph, type Value } from '../../ir/graph.ts';
 import { createCalibration } from '../../calibration/calibration.ts';
 import { createExecutor } from '../../calibration/executor.ts';
 import { decibels } from '../../calibration/metrics.ts';
@@ -14,10 +15,12 @@ import { quantizeActivations } from '../quantize-activations.ts';
 import { quantizeWeights } from '../quantize-weights.ts';
 import type { Widths } from './site-loss.ts';
 
-/** Samples that ranges are taken from, that biases are corrected on, and outputs compared on. */
-const RANGED = 64;
-const CORRECTED = 16;
-const COMPARED = 32;
+/** Multiplications that a number of runs may take together; it decides how many samples are run. */
+const BUDGET = 4e9;
+/** Fewest and most samples that ranges are taken from and outputs compared on. */
+const [FEWEST, MOST] = [8, 24];
+/** One sample in so many is used to correct biases, which runs both graphs node by node. */
+const CORRECTED = 3;
 /** Noise below this share of the signal, 140 dB, counts as none. */
 const LEAST_NOISE = 1e-14;
 
@@ -28,22 +31,33 @@ export const spreadSamples = (samples: Samples, from: number, to: number, most: 
   return Array.from({ length: count }, (_, i) => samples.get(first + Math.floor((i * (last - first)) / count)));
 };
 
+/** Multiplications of the layers of a graph in one run. */
+const multiplications = (graph: Graph<'float'>): number => graph.nodes.reduce((sum, { inputs, output }) => {
+  const weight = constantOf((inputs['weight'] as Value | undefined) ?? null);
+  return sum + (weight === null ? 0 : sizeOf(output.type.shape) * (weight.data.length / (weight.type.shape[0] as number)));
+}, 1);
+
+/** How many samples may be run, from `fewest` to `most`. */
+export const affordable = (graph: Graph<'float'>, fewest: number, most: number): number =>
+  Math.min(most, Math.max(fewest, Math.floor(BUDGET / multiplications(graph))));
+
 export interface Trial {
   /** signal to noise of the outputs in dB, the mean over samples; null where some op of the graph has no integer form */
   sqnrDb(graph: Graph<'float'>): Promise<number | null>;
 }
 
-export const openTrial = (original: Graph<'float'>, { weights, activations }: Widths, context: PassContext): Trial => {
+export const openTrial = (original: Graph<'float'>, { weights, activations, attention }: Widths, context: PassContext): Trial => {
   const { samples } = context.calibration!;
-  const chosen = spreadSamples(samples, 0, 0.5, RANGED);
-  const held = spreadSamples(samples, samples.count > 1 ? 0.5 : 0, 1, COMPARED);
+  const count = affordable(original, FEWEST, MOST);
+  const chosen = spreadSamples(samples, 0, 0.5, count);
+  const held = spreadSamples(samples, samples.count > 1 ? 0.5 : 0, 1, count);
   const float = createExecutor(original);
   const references = held.map((sample) => float.run(sample));
   const calibration = createCalibration(samplesInMemory(samples.inputs, chosen), { data: null, threads: null });
   const quiet: PassContext = { ...context, calibration, note: () => undefined, warn: () => undefined, progress: () => undefined };
   const quantised = async (graph: Graph<'float'>): Promise<Graph<'quant'>> => {
-    const rounded = await runPass(quantizeWeights, await runPass(quantizeActivations, graph, { bits: activations }, quiet), { bits: weights }, quiet);
-    return runPass(correctBias, rounded, { samples: CORRECTED }, { ...quiet, reference: graph });
+    const rounded = await runPass(quantizeWeights, await runPass(quantizeActivations, graph, { bits: activations, attention }, quiet), { bits: weights }, quiet);
+    return runPass(correctBias, rounded, { samples: Math.ceil(count / CORRECTED) }, { ...quiet, reference: graph });
   };
   return {
     async sqnrDb(graph) {
