@@ -10,15 +10,16 @@ import type { AnyPass } from './pass.ts';
 import { pruneDeadInputs } from './prune-dead-inputs.ts';
 import { quantizeActivations } from './quantize-activations.ts';
 import { quantizeWeights } from './quantize-weights.ts';
+import { reorderChannels } from './reorder-channels.ts';
 import { rewriteGelu } from './rewrite-gelu.ts';
 import { shiftChannels } from './shift-channels.ts';
 
 export const builtInPasses: readonly AnyPass[] = [
-  normalizeInput, ...canonicalizePasses, expandPluginOps, pruneDeadInputs, rewriteGelu, shiftChannels, migrateScales, quantizeActivations, quantizeWeights, correctBias, lowerToKernels, composeTables,
+  normalizeInput, ...canonicalizePasses, expandPluginOps, pruneDeadInputs, rewriteGelu, shiftChannels, migrateScales, reorderChannels, quantizeActivations, quantizeWeights, correctBias, lowerToKernels, composeTables,
 ];
 
 export * from './canonicalize.ts';
-export { composeTables, correctBias, expandPluginOps, lowerToKernels, migrateScales, normalizeInput, pruneDeadInputs, quantizeActivations, quantizeWeights, rewriteGelu, shiftChannels };
+export { composeTables, correctBias, expandPluginOps, lowerToKernels, migrateScales, normalizeInput, pruneDeadInputs, quantizeActivations, quantizeWeights, reorderChannels, rewriteGelu, shiftChannels };
 export { bareContext, completeOptions, definePass, runPass, type AnyPass, type Note, type Pass, type PassContext } from './pass.ts';
 export { parsePipeline, printPipeline, resolvePipeline, runPipeline, toPipeline, type PassRecord, type Pipeline, type PipelineObserver, type ResolvedStep, type Step } from './pipeline.ts';
 export { parseBits, placePasses, presetPipeline, withoutPasses, type PresetRequest } from './presets.ts';
