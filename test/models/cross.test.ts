@@ -1,10 +1,11 @@
 // The generated C on other machines: compiled for aarch64 and two Cortex-M, run under QEMU, equal to the reference bit for bit.
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { loadFolder, takesData, type Folder } from '../../src/artefact/load.ts';
 import { referenceRunner } from '../../src/artefact/runners.ts';
+import { onlyMacro, portableVariant } from '../../src/backends/c/variants.ts';
 import { identifier } from '../../src/backends/identifier.ts';
 import { interfaceOf } from '../../src/backends/interface.ts';
 import { codesAt, openSamples, type Sample } from '../../src/calibration/samples.ts';
@@ -42,10 +43,14 @@ const prepare = async (model: string): Promise<Case> => {
   const flat = (list: readonly Sample[], names: readonly string[]): Buffer => Buffer.concat(list.flatMap((sample) => names.map((name) => bytesOf(sample[name].data))));
   const id = identifier(model);
   return {
-    folder, id, sources: [`${id}.c`, `${id}_weights.c`].map((file) => join(path, 'cpu', file)),
+    folder, id, sources: readdirSync(join(path, 'cpu')).filter((file) => file.endsWith('.c') && file !== 'main.c').map((file) => join(path, 'cpu', file)),
     input: flat(codes, inputs.map(({ name }) => name)), expected: flat(results, folder.graph.outputs.map(({ name }) => name)),
   };
 };
+
+/** What the preprocessor takes for the machine, and the C that every compiler takes. */
+const versions = ['its own', 'portable'] as const;
+const optionsOf = ({ id }: Case, version: (typeof versions)[number]): readonly string[] => (version === 'portable' ? [`-D${onlyMacro(id, portableVariant)}`] : []);
 
 /** A firmware that holds the samples and prints the bytes of the results in hexadecimal. */
 const firmware = ({ folder, id, input }: Case): string => {
@@ -74,20 +79,21 @@ describe.each(['glyph-cnn', 'glyph-vit'])('%s', (model) => {
   beforeAll(async () => { made = await prepare(model); }, 120_000);
 
   const missingArm64 = lacks('aarch64-linux-gnu-gcc', 'qemu-aarch64');
-  test.skipIf(missingArm64)(`aarch64${missingArm64 ? `: skipped, there is no ${missingArm64}` : ''}`, () => {
-    const program = join(scratch, `${model}-aarch64`);
-    run('aarch64-linux-gnu-gcc', ['-O2', '-std=c99', '-static', ...made.sources, join(scratch, model, 'cpu', 'main.c'), '-o', program]);
+  test.skipIf(missingArm64).each(versions)(`aarch64, %s${missingArm64 ? `: skipped, there is no ${missingArm64}` : ''}`, (version) => {
+    const program = join(scratch, `${model}-aarch64-${version}`);
+    run('aarch64-linux-gnu-gcc', ['-O2', '-std=c99', '-static', ...optionsOf(made, version), ...made.sources, join(scratch, model, 'cpu', 'main.c'), '-o', program]);
     expect(run('qemu-aarch64', [program], made.input).equals(made.expected)).toBe(true);
   }, 120_000);
 
   const missingArm = lacks('arm-none-eabi-gcc', 'qemu-system-arm');
-  test.skipIf(missingArm).each([['cortex-m4', 'mps2-an386'], ['cortex-m7', 'mps2-an500']])(`%s on %s${missingArm ? `: skipped, there is no ${missingArm}` : ''}`, (cpu, board) => {
-    const build = join(scratch, `${model}-${cpu}`);
+  const boards = [['cortex-m4', 'mps2-an386'], ['cortex-m7', 'mps2-an500']] as const;
+  test.skipIf(missingArm).each(boards.flatMap(([cpu, board]) => versions.map((version) => ({ cpu, board, version }))))(`$cpu on $board, $version${missingArm ? `: skipped, there is no ${missingArm}` : ''}`, ({ cpu, board, version }) => {
+    const build = join(scratch, `${model}-${cpu}-${version}`);
     const start = join(root, 'test/models/cortex-m');
     mkdirSync(build);
     writeFileSync(join(build, 'firmware.c'), firmware(made));
     run('arm-none-eabi-gcc', [
-      `-mcpu=${cpu}`, '-mthumb', '-O2', '-std=c99', '--specs=rdimon.specs', '-nostartfiles', '-T', join(start, 'link.ld'), '-I', join(scratch, model, 'cpu'),
+      `-mcpu=${cpu}`, '-mthumb', '-O2', '-std=c99', '--specs=rdimon.specs', '-nostartfiles', '-T', join(start, 'link.ld'), '-I', join(scratch, model, 'cpu'), ...optionsOf(made, version),
       join(start, 'start.c'), join(build, 'firmware.c'), ...made.sources, '-o', join(build, 'firmware.elf'),
     ]);
     const printed = run('qemu-system-arm', ['-M', board, '-nographic', '-semihosting-config', 'enable=on,target=native', '-kernel', join(build, 'firmware.elf')]);
