@@ -8,7 +8,7 @@
  */
 import { constantOf, isNode, type Node, type Value } from '../ir/graph.ts';
 import { joinSites } from '../ir/op.ts';
-import { add, batchNorm, conv, mul, pad } from '../ir/ops/index.ts';
+import { add, batchNorm, conv, div, mul, pad } from '../ir/ops/index.ts';
 import { rule, type Rewriter, type Rule } from '../ir/rewrite.ts';
 import { channelsOf, vector } from './arithmetic.ts';
 import { foldRules } from './fold-constants.ts';
@@ -52,6 +52,14 @@ const foldNormIntoWeights = rule(batchNorm, 'fold-norm-into-weights', ({ inputs,
   const affine = affineOf(inputs, epsilon);
   return before && affine && scaledAndShifted(before, affine.s, affine.t, b, output);
 });
+/** x/c = x·(1/c), where every 1/c is a float32 other than 0; the last bits may differ, since 1/c is rounded. */
+const multiplyByReciprocal = rule(div, 'multiply-by-reciprocal', ({ inputs: { x, y }, output }, b) => {
+  const divisor = constantOf(y);
+  if (divisor === null || !(divisor.data instanceof Float32Array)) return null;
+  const data = divisor.data.map((c) => 1 / c);
+  if (!data.every((c) => c !== 0 && Number.isFinite(c))) return b.decline('the reciprocal of its divisor is no finite number other than 0');
+  return b.emit(mul, { x, y: b.constant(`${output.name}.factor`, { type: divisor.type, data }) }, {}, { replaces: output });
+});
 /** linear(x)·c = linear(x; c·W, c·b) */
 const foldScale = rule(mul, 'fold-scale', ({ inputs: { x, y }, output }, b) => {
   for (const [value, factor] of [[x, y], [y, x]]) {
@@ -81,7 +89,7 @@ const foldPad = rule(conv, 'fold-pad', ({ inputs: { x, weight, bias }, attrs, ou
 });
 
 export const biasRules: readonly Rule[] = [foldOffset];
-export const affineRules: readonly Rule[] = [foldNormIntoWeights, foldScale, foldOffset, foldPad];
+export const affineRules: readonly Rule[] = [multiplyByReciprocal, foldNormIntoWeights, foldScale, foldOffset, foldPad];
 
 export const foldBatchNorm = definePass({
   name: 'fold-batch-norm', from: 'float', to: 'float',

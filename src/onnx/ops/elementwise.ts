@@ -44,6 +44,7 @@ const combine = (n: OnnxNode, op: string, decl: BinaryOp<string> | null, x: Term
     return typeof result === 'string' ? n.refuse(result) : result;
   }
   if (decl === null) return n.refuse('it compares numbers that are computed');
+  if ([x, y].some((one) => !isKnown(one) && one.type.dtype !== 'f32')) return n.refuse('it calculates with integers that are known only when the model runs');
   return n.emit(decl, { x: n.toValue(x), y: n.toValue(y) }, {}, as);
 };
 const binary = (decl: BinaryOp<string>): Handler => (n) => combine(n, n.opType, decl, n.term(0), aligned(n, n.term(1)));

@@ -1,5 +1,6 @@
 /** Ops that move codes without arithmetic, and functions of one byte. */
 import type { NodeOf } from '../../ir/op.ts';
+import { normalAxis, sizeOf, staticShape } from '../../ir/dim.ts';
 import { allocate } from '../../ir/dtype.ts';
 import type { Node, Value } from '../../ir/graph.ts';
 import type * as float from '../../ir/ops/index.ts';
@@ -8,7 +9,7 @@ import { maxPool as maxPoolCodes, reduceMax as reduceMaxCodes } from '../../ir/o
 import { clamp } from '../../ir/ops/kernel-requantize.ts';
 import { gatherRows, table } from '../../ir/ops/kernel-table.ts';
 import { quantizeReal, scaleOf, zeroOf, type UniformQuant } from '../../ir/quant.ts';
-import { tensor, tensorType } from '../../ir/type.ts';
+import { tensor, tensorType, type TensorType } from '../../ir/type.ts';
 import { quantOf, type Lowered, type Lowering } from './lowering.ts';
 
 const kernelForms = { reshape, transpose, concat, slice, max_pool: maxPoolCodes, reduce_max: reduceMaxCodes } as const;
@@ -38,11 +39,30 @@ export const clampCodes = (node: NodeOf<typeof float.relu> | NodeOf<typeof float
   return { kind: 'codes', value: lowering.b.emit(clamp, { x }, { low: code(floor), high: code(ceiling) }, { replaces: node.output, type: node.output.type }) };
 };
 
-export const embedding = (node: NodeOf<typeof float.gather>, lowering: Lowering): Lowered => ({
-  kind: 'codes',
-  value: lowering.b.emit(gatherRows, { table: lowering.codes(node.inputs.table), indices: lowering.codes(node.inputs.indices) }, {},
-    { replaces: node.output, type: node.output.type }),
-});
+/** Rows along the first axis are gathered as they lie; another axis is brought to the front and back again. */
+export const embedding = (node: NodeOf<typeof float.gather>, lowering: Lowering): Lowered => {
+  const { b } = lowering;
+  const codes = lowering.codes(node.inputs.table);
+  const indices = lowering.codes(node.inputs.indices);
+  const shape = staticShape(codes.type.shape);
+  const axis = normalAxis(node.attrs.axis, shape.length)!;
+  if (axis === 0) return { kind: 'codes', value: b.emit(gatherRows, { table: codes, indices }, {}, { replaces: node.output, type: node.output.type }) };
+  const [before, after] = [shape.slice(0, axis), shape.slice(axis + 1)];
+  const counted = staticShape(indices.type.shape);
+  const typed = (dims: readonly number[]): TensorType => ({ ...codes.type, shape: dims });
+  const name = (stem: string): string => `${node.output.name}.${stem}`;
+  if (sizeOf(before) === 1) {
+    const rows = b.emit(reshape, { x: codes }, { shape: shape.slice(axis) }, { name: name('rows'), type: typed(shape.slice(axis)) });
+    const taken = b.emit(gatherRows, { table: rows, indices }, {}, { name: name('taken'), type: typed([...counted, ...after]) });
+    return { kind: 'codes', value: b.emit(reshape, { x: taken }, { shape: [...before, ...counted, ...after] }, { replaces: node.output, type: node.output.type }) };
+  }
+  const front = [axis, ...before.map((_, i) => i), ...after.map((_, i) => axis + 1 + i)];
+  const rows = b.emit(transpose, { x: codes }, { perm: front }, { name: name('rows'), type: typed(front.map((i) => shape[i])) });
+  const taken = b.emit(gatherRows, { table: rows, indices }, {}, { name: name('taken'), type: typed([...counted, ...before, ...after]) });
+  const [n, m] = [counted.length, before.length];
+  const back = [...before.map((_, i) => n + i), ...counted.map((_, i) => i), ...after.map((_, i) => n + m + i)];
+  return { kind: 'codes', value: b.emit(transpose, { x: taken }, { perm: back }, { replaces: node.output, type: node.output.type }) };
+};
 
 /** f(x) for every code of a byte, rounded to the output type. */
 export const unaryTable = (node: Node, lowering: Lowering): Lowered => {
