@@ -26,7 +26,7 @@ const ops: Readonly<Record<ModelFile, string>> = {
   'kwt1/model_tf_style': 'linear 78, add 26, layer_norm 24, attention 12, gelu 12, mul 3, reshape 3, clip 1, concat 1, gather 1, log 1, slice 1, sqrt 1',
   'mnist-cnn/model': 'conv 2, max_pool 2, relu 2, reshape 2, linear 1',
   'super-resolution/model': 'conv 4, relu 3, reshape 3, transpose 1',
-  'ultraface-rfb-320/model': 'conv 52, relu 37, reshape 8, concat 4, mul 4, add 3, slice 2, div 1, exp 1, softmax 1, sub 1, transpose 1',
+  'ultraface-rfb-320/model': 'conv 52, relu 37, reshape 8, mul 5, concat 4, add 3, slice 2, exp 1, softmax 1, sub 1, transpose 1',
   'kws-encodings/micro_kws_m_static_fp32': 'relu 5, conv 3, linear 3, average_pool 2, reshape 2, max_pool 1, softmax 1',
   'mnist-lstm/model': 'add 135, linear 113, slice 111, mul 83, sigmoid 83, tanh 56, reshape 30, concat 1, softmax 1',
   'silero-vad/model': 'reshape 14, linear 8, add 6, conv 6, mul 5, relu 5, slice 5, sigmoid 4, concat 2, tanh 2, sqrt 1',

@@ -90,11 +90,21 @@ class SignedClasses {
     this.held = new Uint8Array(size);
   }
   find(item: number): { readonly root: number; readonly sign: number } {
-    if (this.parent[item] === item) return { root: item, sign: 1 };
-    const { root, sign } = this.find(this.parent[item]);
-    this.sign[item] *= sign;
-    this.parent[item] = root;
-    return { root, sign: this.sign[item] };
+    let root = item;
+    let sign = 1;
+    while (this.parent[root] !== root) {
+      sign *= this.sign[root];
+      root = this.parent[root];
+    }
+    // every item on the way points to the root from now on
+    for (let at = item, rest = sign; at !== root;) {
+      const [up, own] = [this.parent[at], this.sign[at]];
+      this.parent[at] = root;
+      this.sign[at] = rest;
+      rest *= own;
+      at = up;
+    }
+    return { root, sign };
   }
   join(a: number, b: number, sign: 1 | -1 = 1): void {
     const [p, q] = [this.find(a), this.find(b)];
