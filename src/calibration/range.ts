@@ -44,9 +44,10 @@ const LEAST_SHARE = 1 / 16;
  */
 export const mseRange = (seen: Seen, bits: number, form: 'affine' | 'symmetric' = 'affine'): Range => {
   const full = minMaxRange(seen);
+  const squaredErrors = errorsOf(seen.histogram);
   if (form === 'symmetric') {
     const widest = symmetric(full);
-    const error = (share: number): number => squaredError(seen.histogram, { low: widest.low * share, high: widest.high * share }, bits, form);
+    const error = (share: number): number => squaredErrors({ low: widest.low * share, high: widest.high * share }, bits, form);
     const share = leastShare(error);
     return { low: widest.low * share, high: widest.high * share };
   }
@@ -54,8 +55,8 @@ export const mseRange = (seen: Seen, bits: number, form: 'affine' | 'symmetric' 
   // one limit does not depend on itself: only two need a second look at each other
   const rounds = full.low < 0 && full.high > 0 ? 2 : 1;
   for (let round = 0; round < rounds; round++) {
-    if (full.high > 0) high = full.high * leastShare((share) => squaredError(seen.histogram, { low, high: full.high * share }, bits, form));
-    if (full.low < 0) low = full.low * leastShare((share) => squaredError(seen.histogram, { low: full.low * share, high }, bits, form));
+    if (full.high > 0) high = full.high * leastShare((share) => squaredErrors({ low, high: full.high * share }, bits, form));
+    if (full.low < 0) low = full.low * leastShare((share) => squaredErrors({ low: full.low * share, high }, bits, form));
   }
   return { low, high };
 };
@@ -71,19 +72,38 @@ const leastShare = (error: (share: number) => number): number => {
 };
 
 /** Sum over all counted values of (x − rounded x)², the rounding as the codes of `range` at `bits` would do it. */
-export const squaredError = (histogram: Histogram, range: Range, bits: number, form: 'affine' | 'symmetric'): number => {
-  const codes = form === 'affine' ? 2 ** bits - 1 : 2 ** bits - 2;
-  const { low, high } = form === 'affine' ? withZero(range.low, range.high) : symmetric(range);
-  const scale = (high - low) / codes;
-  if (scale === 0) return 0;
-  const lowest = Math.floor(low / scale + 0.5);
-  const width = binWidth(histogram);
-  let sum = 0;
-  for (let i = 0; i < histogram.counts.length; i++) {
-    if (histogram.counts[i] === 0) continue;
-    const x = (histogram.first + i + 0.5) * width;
-    const code = Math.min(lowest + codes, Math.max(lowest, Math.floor(x / scale + 0.5)));
-    sum += histogram.counts[i] * (x - code * scale) ** 2;
+export const squaredError = (histogram: Histogram, range: Range, bits: number, form: 'affine' | 'symmetric'): number => errorsOf(histogram)(range, bits, form);
+
+/**
+ * `squaredError` of one histogram. Values that share a code c lie in one run of bins, whose part of the sum is S₂ − 2·c·S₁ + c²·S₀ with the
+ * moments of the run, so that the work is that of the codes and not of the bins. Numbers are in units of a bin.
+ */
+const errorsOf = (histogram: Histogram): ((range: Range, bits: number, form: 'affine' | 'symmetric') => number) => {
+  const { first, counts } = histogram;
+  const bins = counts.length;
+  // of the bins before each: how many values, the sum of their middles and that of the squares of these
+  const [zeroth, linear, square] = Array.from({ length: 3 }, () => new Float64Array(bins + 1));
+  for (let i = 0; i < bins; i++) {
+    const middle = first + i + 0.5;
+    zeroth[i + 1] = zeroth[i] + counts[i];
+    linear[i + 1] = linear[i] + counts[i] * middle;
+    square[i + 1] = square[i] + counts[i] * middle * middle;
   }
-  return sum;
+  const width = binWidth(histogram);
+  return (range, bits, form) => {
+    const codes = form === 'affine' ? 2 ** bits - 1 : 2 ** bits - 2;
+    const { low, high } = form === 'affine' ? withZero(range.low, range.high) : symmetric(range);
+    const scale = (high - low) / codes / width;
+    if (scale === 0) return 0;
+    const lowest = Math.floor(low / width / scale + 0.5);
+    let sum = 0;
+    for (let code = lowest, from = 0; from < bins; code++) {
+      // the first bin whose middle is nearer to the next code
+      const to = code === lowest + codes ? bins : Math.min(bins, Math.max(from, Math.ceil((code + 0.5) * scale - first - 0.5)));
+      const value = code * scale;
+      sum += square[to] - square[from] - 2 * value * (linear[to] - linear[from]) + value * value * (zeroth[to] - zeroth[from]);
+      from = to;
+    }
+    return Math.max(0, sum) * width * width;
+  };
 };
