@@ -19,7 +19,6 @@ const below: Readonly<Record<string, readonly string[]>> = {
   'plugin.ts': ['backends', 'passes', 'ir'],
   'compile.ts': ['plugin.ts', 'backends', 'passes', 'calibration', 'onnx', 'ir', 'numerics'],
   artefact: ['compile.ts', 'plugin.ts', 'backends', 'passes', 'calibration', 'onnx', 'ir', 'numerics', 'wasm'],
-  bench: ['artefact', 'compile.ts', 'plugin.ts', 'backends', 'passes', 'calibration', 'onnx', 'ir', 'numerics', 'loops', 'wasm'],
   bench: ['artefact', 'backends', 'passes', 'ir', 'numerics', 'loops', 'wasm'],
   'index.ts': ['artefact', 'compile.ts', 'plugin.ts', 'backends', 'passes', 'calibration', 'onnx', 'ir', 'numerics'],
   cli: ['bench', 'artefact', 'compile.ts', 'plugin.ts', 'backends', 'passes', 'calibration', 'onnx', 'ir', 'numerics'],

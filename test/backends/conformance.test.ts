@@ -40,7 +40,9 @@ const samplesFor = (graph: Graph, seed: number): readonly Codes[] => {
     sample((dtype, length) => randomCodes(dtype, length, dice)), sample((dtype, length) => randomCodes(dtype, length, dice)),
     ...fills.map((fill) => sample((dtype, length) => {
       const [low, high] = dtype === 'i64' ? [-100, 100] : rangeOf(dtype);
-      return randomCodes(dtype, length, dice).map((_: never, i: number) => (dtype === 'i64' ? BigInt(fill(low, high, i)) : fill(low, high, i)) as never) as Codes[string];
+      const codes = randomCodes(dtype, length, dice);
+      for (let i = 0; i < length; i++) codes[i] = dtype === 'i64' ? BigInt(fill(low, high, i)) : fill(low, high, i);
+      return codes;
     })),
   ];
 };

@@ -87,7 +87,7 @@ describe('faults that text cannot express', () => {
   it('LB0216: a real op in a kernel graph', () => {
     const graph = valid();
     const [first, second] = graph.nodes;
-    const node: Node = { op: 'relu', inputs: { x: first.output }, attrs: {}, decl: relu, output: second.output, site: noSite };
+    const node: Node = { op: 'relu', inputs: { x: first.output }, attrs: {}, decl: relu as never, output: second.output, site: noSite };
     expect(codes({ ...graph, nodes: [first, node] })).toContain('LB0216');
   });
 });
