@@ -50,13 +50,7 @@ export interface PlanOptions {
 
 export const planMemory = (graph: Graph, { steps, viewOf }: Grouping, { scratchBytes, overwrites, alignment }: PlanOptions): Plan => {
   const lifetimes = lifetimesOf(graph, steps, viewOf);
-  const claimed = new Map<Value, number>();
-  const copies: OutputCopy[] = [];
-  graph.outputs.forEach(({ value }, output) => {
-    const { base, offset } = viewOf(value);
-    if (isNode(base.def) && offset === 0 && bytesOf(base) === bytesOf(value) && !claimed.has(base)) claimed.set(base, output);
-    else copies.push({ from: value, output, bytes: bytesOf(value) });
-  });
+  const { claimed, copies } = claimOutputs(graph, viewOf);
   const { merged, inPlace } = mergeInPlace(steps, viewOf, lifetimes, overwrites, claimed);
 
   const requests: Request[] = [];
@@ -66,7 +60,7 @@ export const planMemory = (graph: Graph, { steps, viewOf }: Grouping, { scratchB
   scratchBytes.forEach((bytes, step) => {
     if (bytes > 0) requests.push({ owner: step, name: `scratch of ${steps[step].output.name}`, bytes, first: step, last: step });
   });
-  const { offsets, size } = place(requests, alignment);
+  const { offsets, size } = placePieces(requests, alignment);
 
   const rootOf = (base: Value): Value => { const into = merged.get(base); return into === undefined ? base : rootOf(into); };
   const inputs = new Map(graph.inputs.map((value, i) => [value, i]));
@@ -89,15 +83,27 @@ export const planMemory = (graph: Graph, { steps, viewOf }: Grouping, { scratchB
   };
 };
 
+/** Bases that are written where a graph output belongs, with its index; and the outputs that are not. */
+export const claimOutputs = (graph: Graph, viewOf: Grouping['viewOf']): { readonly claimed: ReadonlyMap<Value, number>; readonly copies: readonly OutputCopy[] } => {
+  const claimed = new Map<Value, number>();
+  const copies: OutputCopy[] = [];
+  graph.outputs.forEach(({ value }, output) => {
+    const { base, offset } = viewOf(value);
+    if (isNode(base.def) && offset === 0 && bytesOf(base) === bytesOf(value) && !claimed.has(base)) claimed.set(base, output);
+    else copies.push({ from: value, output, bytes: bytesOf(value) });
+  });
+  return { claimed, copies };
+};
+
 const sum = (numbers: readonly number[]): number => numbers.reduce((total, n) => total + n, 0);
 
-interface Lifetime {
+export interface Lifetime {
   first: number;
   last: number;
 }
 
 /** First writing and last reading step of every base that steps make; graph outputs live until after the last step. */
-const lifetimesOf = (graph: Graph, steps: readonly Step[], viewOf: Grouping['viewOf']): Map<Value, Lifetime> => {
+export const lifetimesOf = (graph: Graph, steps: readonly Step[], viewOf: Grouping['viewOf']): Map<Value, Lifetime> => {
   const lifetimes = new Map<Value, Lifetime>();
   const touch = (value: Value, step: number): void => {
     const { base } = viewOf(value);
@@ -140,7 +146,7 @@ const mergeInPlace = (
   return { merged, inPlace };
 };
 
-interface Request {
+export interface Request {
   readonly owner: Value | number;
   readonly name: string;
   readonly bytes: number;
@@ -152,7 +158,7 @@ interface Request {
  * Offsets by best fit: pieces in a given order, each into the smallest gap, between the pieces alive at the same time, that holds it.
  * Three orders are tried (largest first, longest-lived first, earliest first) and the smallest arena is kept.
  */
-const place = (requests: readonly Request[], alignment: number): { offsets: ReadonlyMap<Value | number, number>; size: number } => {
+export const placePieces = (requests: readonly Request[], alignment: number): { offsets: ReadonlyMap<Value | number, number>; size: number } => {
   const span = ({ first, last }: Request): number => last - first;
   const orders: readonly ((a: Request, b: Request) => number)[] = [
     (a, b) => b.bytes - a.bytes || a.first - b.first,

@@ -49,6 +49,15 @@ export const packRows = (codes: ArrayLike<number>, rows: number, bits: number): 
   return out;
 };
 
+/** Codes −1, 0, 1, five to a byte: Σ (code + 1)·3^e; each row begins with a byte of its own. */
+export const packTernary = (codes: ArrayLike<number>, rows: number): Uint8Array => {
+  const length = codes.length / rows;
+  const rowBytes = Math.ceil(length / 5);
+  const out = new Uint8Array(rows * rowBytes);
+  for (let row = 0; row < rows; row++) for (let i = 0; i < length; i++) out[row * rowBytes + Math.floor(i / 5)] += (codes[row * length + i] + 1) * 3 ** (i % 5);
+  return out;
+};
+
 /** Records of 16 bytes: two 32-bit words and a 64-bit one. */
 export const packRecords = (first: ArrayLike<number>, second: ArrayLike<number> | null, add: BigInt64Array, count: number): Uint8Array => {
   const view = new DataView(new ArrayBuffer(16 * count));

@@ -4,14 +4,17 @@ import { errors } from '../../ir/errors.ts';
 import { clamp, dyadicWords, dyadicWords2, highOf, lowOf, mulShift, mulShiftRound } from '../../numerics/dyadic.ts';
 import { reciprocal } from '../../numerics/reciprocal.ts';
 import { rsqrt } from '../../numerics/rsqrt.ts';
-import { accessesOf, EXP_ENTRIES, KNOT_ENTRIES, RECORD_BYTES, type Memory } from './accesses.ts';
-import { chipMemories, elementBytes, type Element, type FieldsOf, type Instruction, type OpName } from './isa.ts';
+import { accessesOf, EXP_ENTRIES, KNOT_ENTRIES, RECORD_BYTES, windowSpan, type Memory, type Window } from './accesses.ts';
+import { bytesFor, chipMemories, elementBits, type Element, type FieldsOf, type Instruction, type OpName } from './isa.ts';
 import type { Machine } from './machine.ts';
 
 const trap = (kind: string, why: string): never => { throw new CompileError(errors.machineTrap(kind, why, null)); };
 
+/** Elements of whole bytes. */
+type Plain = Exclude<Element, 'i4' | 'u4'>;
 const arrays = { i8: Int8Array, u8: Uint8Array, i16: Int16Array, u16: Uint16Array, i32: Int32Array, u32: Uint32Array } as const;
-type Codes = InstanceType<(typeof arrays)[Element]>;
+type Codes = InstanceType<(typeof arrays)[Plain]>;
+const isPlain = (element: Element): element is Plain => element !== 'i4' && element !== 'u4';
 
 /** Bytes, and for each byte whether it was written. */
 class Store {
@@ -30,17 +33,36 @@ class Store {
     const hole = this.written.subarray(from, to).indexOf(0);
     if (hole >= 0) trap('uninitialised read', `byte ${from + hole} of ${this.name} was never written`);
   }
-  view(element: Element, from: number, count: number): Codes {
-    if (from % elementBytes(element) !== 0) trap('misaligned', `${element} at byte ${from} of ${this.name}`);
+  view(element: Plain, from: number, count: number): Codes {
+    if (from % (elementBits(element) / 8) !== 0) trap('misaligned', `${element} at byte ${from} of ${this.name}`);
     return new arrays[element](this.bytes.buffer, from, count);
   }
   /** Elements as 32-bit integers, copied. */
   codes(element: Element, from: number, count: number): Int32Array {
-    return new Int32Array(this.view(element, from, count));
+    if (isPlain(element)) return new Int32Array(this.view(element, from, count));
+    const out = new Int32Array(count);
+    const drop = element === 'i4' ? 28 : 0;
+    for (let i = 0; i < count; i++) {
+      const code = (this.bytes[from + (i >> 1)] >> ((i & 1) << 2)) & 15;
+      out[i] = (code << drop) >> drop;
+    }
+    return out;
   }
   put(element: Element, from: number, codes: Int32Array): void {
-    this.view(element, from, codes.length).set(codes);
-    this.written.fill(1, from, from + codes.length * elementBytes(element));
+    if (isPlain(element)) this.view(element, from, codes.length).set(codes);
+    else for (let i = 0; i < codes.length; i += 2) this.bytes[from + (i >> 1)] = (codes[i] & 15) | (i + 1 < codes.length ? (codes[i + 1] & 15) << 4 : 0);
+    this.written.fill(1, from, from + bytesFor(element, codes.length));
+  }
+  /** `codes` of n elements in rows of `channels`. */
+  rows(element: Element, from: number, n: number, channels: number, pitch: number): Int32Array {
+    if (pitch === 0 || n === 0) return this.codes(element, from, n);
+    const out = new Int32Array(n);
+    for (let at = 0, row = from; at < n; at += channels, row += pitch) out.set(this.codes(element, row, channels), at);
+    return out;
+  }
+  putRows(element: Element, from: number, codes: Int32Array, channels: number, pitch: number): void {
+    if (pitch === 0) return this.put(element, from, codes);
+    for (let at = 0, row = from; at < codes.length; at += channels, row += pitch) this.put(element, row, codes.subarray(at, at + channels));
   }
   putBytes(from: number, bytes: Uint8Array): void {
     this.bytes.set(bytes, from);
@@ -79,59 +101,112 @@ const recordsAt = (memories: Memories, par: number, count: number): Records => {
   return { first: column(0), second: column(1), lo: Uint32Array.from(column(2)), hi: column(3) };
 };
 
-const eachRun = (f: FieldsOf<'LD'>, run: (far: number, chip: number) => void): void => {
+const eachRun = (f: Omit<FieldsOf<'LD'>, 'memory'>, run: (far: number, chip: number) => void): void => {
   if (f.run === 0) return;
   expectWork(f.n0 * f.n1 * f.n2 * f.run);
   for (let i = 0; i < f.n0; i++) for (let j = 0; j < f.n1; j++) for (let k = 0; k < f.n2; k++) run(f.far + i * f.f0 + j * f.f1 + k * f.f2, f.chip + i * f.c0 + j * f.c1 + k * f.c2);
 };
 
-type Source = Pick<FieldsOf<'RQ'>, 'xMemory' | 'x' | 'xElement'>;
-type Target = Pick<FieldsOf<'RQ'>, 'zMemory' | 'z' | 'zElement'>;
+type Source = Pick<FieldsOf<'CLIP'>, 'xMemory' | 'x' | 'xElement'>;
+type Target = Pick<FieldsOf<'CLIP'>, 'zMemory' | 'z' | 'zElement'>;
 const take = (memories: Memories, { xMemory, x, xElement }: Source, n: number): Int32Array => memories.of(xMemory).codes(xElement, x, n);
 const give = (memories: Memories, { zMemory, z, zElement }: Target, codes: Int32Array): void => memories.of(zMemory).put(zElement, z, codes);
-
-/** Element `index` of packed weights. */
-const unpacker = (bytes: Uint8Array, base: number, bits: number, signed: boolean): ((index: number) => number) => {
-  if (bits === 16) return (index) => { const code = bytes[base + 2 * index] | (bytes[base + 2 * index + 1] << 8); return signed ? (code << 16) >> 16 : code; };
-  if (bits === 8) return signed ? (index) => (bytes[base + index] << 24) >> 24 : (index) => bytes[base + index];
-  const perByte = 8 / bits;
-  const drop = 32 - bits;
-  return (index) => {
-    const code = bytes[base + Math.floor(index / perByte)] >> ((index % perByte) * bits);
-    return signed ? (code << drop) >> drop : (code << drop) >>> drop;
-  };
+type RowSource = Source & { readonly xPitch: number; readonly n: number; readonly channels: number };
+const takeRows = (memories: Memories, { xMemory, x, xElement, n, channels, xPitch }: RowSource): Int32Array => memories.of(xMemory).rows(xElement, x, n, channels, xPitch);
+const giveRows = (memories: Memories, { zMemory, z, zElement, channels, zPitch }: Target & { readonly channels: number; readonly zPitch: number }, codes: Int32Array): void =>
+  memories.of(zMemory).putRows(zElement, z, codes, channels, zPitch);
+/** Rows of channels are whole. */
+const expectRows = ({ n, channels }: { readonly n: number; readonly channels: number }, pitches: readonly number[]): void => {
+  if (channels === 0) trap('bad field', 'there are no channels');
+  if (n % channels !== 0 && pitches.some((pitch) => pitch > 0)) trap('bad field', `${n} elements are no whole rows of ${channels}`);
 };
 
+/** The first `count` of packed weights. */
+const unpack = (bytes: Uint8Array, base: number, bits: FieldsOf<'MM'>['wBits'], signed: boolean, count: number): Int32Array => {
+  const out = new Int32Array(count);
+  if (bits === 'ternary') {
+    for (let at = 0, byte = base; at < count; byte++) for (let digit = 0, rest = bytes[byte]; digit < 5 && at < count; digit++, at++, rest = Math.floor(rest / 3)) out[at] = (rest % 3) - 1;
+    return out;
+  }
+  const width = Number(bits);
+  const drop = 32 - width;
+  const perByte = 8 / width;
+  for (let at = 0; at < count; at++) {
+    const code = width === 16 ? bytes[base + 2 * at] | (bytes[base + 2 * at + 1] << 8) : width === 8 ? bytes[base + at] : bytes[base + Math.floor(at / perByte)] >> ((at % perByte) * width);
+    out[at] = signed ? (code << drop) >> drop : (code << drop) >>> drop;
+  }
+  return out;
+};
+
+/** The elements of the part of an image that windows read: at [y − top][x − left][k], `depth` of them at each position. */
+interface Patch {
+  readonly codes: Int32Array;
+  readonly width: number;
+  readonly top: number;
+  readonly left: number;
+}
+const patchOf = (store: Store, element: Element, w: Window, base: number, depth: number): Patch => {
+  const top = Math.max(0, w.firstRow);
+  const left = Math.max(0, w.firstColumn);
+  const bottom = Math.min(w.imageRows, w.firstRow + (w.rows - 1) * w.rowStride + (w.tapRows - 1) * w.rowDilation + 1);
+  const right = Math.min(w.imageColumns, w.firstColumn + (w.columns - 1) * w.columnStride + (w.tapColumns - 1) * w.columnDilation + 1);
+  if (windowSpan(w, base, 1) === null) return { codes: new Int32Array(0), width: 0, top, left };
+  const width = right - left;
+  const codes = new Int32Array((bottom - top) * width * depth);
+  const dense = isPlain(element) && w.columnPitch === bytesFor(element, depth);
+  for (let y = top, at = 0; y < bottom; y++) {
+    const row = base + y * w.rowPitch;
+    if (dense) {
+      codes.set(store.codes(element, row + left * w.columnPitch, width * depth), at);
+      at += width * depth;
+    } else for (let x = left; x < right; x++, at += depth) codes.set(store.codes(element, row + x * w.columnPitch, depth), at);
+  }
+  return { codes, width, top, left };
+};
+
+/** Steps along one axis: for each output and tap the coordinate in the patch, −1 outside the image. */
+const coordinates = (count: number, taps: number, first: number, stride: number, dilation: number, size: number, origin: number): Int32Array =>
+  Int32Array.from({ length: count * taps }, (_, i) => {
+    const at = first + Math.floor(i / taps) * stride + (i % taps) * dilation;
+    return at < 0 || at >= size ? -1 : at - origin;
+  });
+
 const product = (memories: Memories, f: FieldsOf<'MM'>): void => {
-  const [taps, depth, pixels] = [f.tapRows * f.tapColumns, f.depthwise === 1 ? 1 : f.depth, f.rows * f.columns];
-  const sumLength = taps * depth;
+  const channelwise = f.depthwise === 1;
+  const [taps, depth, pixels] = [f.tapRows * f.tapColumns, channelwise ? f.outputs : f.depth, f.rows * f.columns];
+  const sumLength = taps * (channelwise ? 1 : depth);
   expectWork(pixels * f.outputs * sumLength);
   if (pixels * f.outputs * sumLength === 0) return;
-  const size = elementBytes(f.aElement);
-  const strides = [f.rowStride, f.columnStride, f.tapRowStride, f.tapColumnStride];
-  if (strides.some((stride) => stride % size !== 0)) trap('misaligned', `strides of ${f.aElement} are ${strides.join(', ')} bytes`);
-  const span = strides.map((stride) => stride / size);
-  const reach = (f.rows - 1) * span[0] + (f.columns - 1) * span[1] + (f.tapRows - 1) * span[2] + (f.tapColumns - 1) * span[3] + (f.depthwise === 1 ? f.outputs : depth);
-  const a = memories.of('ABUF').codes(f.aElement, f.a, reach);
+  const { codes: a, width, top, left } = patchOf(memories.of('ABUF'), f.aElement, f, f.a, depth);
   if (f.aZero !== 0) for (let i = 0; i < a.length; i++) a[i] -= f.aZero;
-  const at = unpacker(memories.of('WBUF').bytes, f.w, Number(f.wBits), f.wSigned === 1);
+  const ys = coordinates(f.rows, f.tapRows, f.firstRow, f.rowStride, f.rowDilation, f.imageRows, top);
+  const xs = coordinates(f.columns, f.tapColumns, f.firstColumn, f.columnStride, f.columnDilation, f.imageColumns, left);
+  const packed = unpack(memories.of('WBUF').bytes, f.w, f.wBits, f.wSigned === 1, (f.outputs - 1) * f.wChannel + (sumLength - 1) * f.wTap + 1);
   const w = new Int32Array(f.outputs * sumLength);
-  for (let n = 0, i = 0; n < f.outputs; n++) for (let t = 0; t < sumLength; t++, i++) w[i] = at(n * f.wChannel + t * f.wTap) - f.wZero;
-  const tapAt = Int32Array.from({ length: taps }, (_, t) => Math.floor(t / f.tapColumns) * span[2] + (t % f.tapColumns) * span[3]);
+  for (let n = 0, i = 0; n < f.outputs; n++) for (let t = 0; t < sumLength; t++, i++) w[i] = packed[n * f.wChannel + t * f.wTap] - f.wZero;
+  const border = f.border - f.aZero;
   const obuf = memories.of('OBUF');
   const sums = new Int32Array(f.outputs);
-  const patch = new Int32Array(sumLength);
+  const patch = new Int32Array(taps * depth);
   for (let p = 0; p < pixels; p++) {
-    const pixel = Math.floor(p / f.columns) * span[0] + (p % f.columns) * span[1];
+    const [i, j] = [Math.floor(p / f.columns), p % f.columns];
+    for (let r = 0, to = 0; r < f.tapRows; r++) {
+      const y = ys[i * f.tapRows + r];
+      for (let q = 0; q < f.tapColumns; q++) {
+        const x = xs[j * f.tapColumns + q];
+        const end = to + depth;
+        if (y < 0 || x < 0) while (to < end) patch[to++] = border;
+        else for (let from = (y * width + x) * depth; to < end;) patch[to++] = a[from++];
+      }
+    }
     const o = f.o + 4 * p * f.pitch;
     if (f.accumulate === 1) sums.set(obuf.codes('i32', o, f.outputs)); else sums.fill(0);
-    if (f.depthwise === 1) {
-      for (let t = 0; t < taps; t++) for (let n = 0; n < f.outputs; n++) sums[n] += Math.imul(a[pixel + tapAt[t] + n], w[n * taps + t]);
+    if (channelwise) {
+      for (let t = 0, at = 0; t < taps; t++) for (let n = 0; n < depth; n++, at++) sums[n] += Math.imul(patch[at], w[n * taps + t]);
     } else {
-      for (let t = 0; t < taps; t++) for (let k = 0, from = pixel + tapAt[t]; k < depth; k++) patch[t * depth + k] = a[from + k];
-      for (let n = 0, i = 0; n < f.outputs; n++) {
+      for (let n = 0, at = 0; n < f.outputs; n++) {
         let sum = 0;
-        for (let k = 0; k < sumLength; k++, i++) sum = (sum + Math.imul(patch[k], w[i])) | 0;
+        for (let k = 0; k < sumLength; k++, at++) sum = (sum + Math.imul(patch[k], w[at])) | 0;
         sums[n] += sum;
       }
     }
@@ -150,7 +225,6 @@ const rowRescale = (total: number, f: Pick<FieldsOf<'NRM'>, 'newton' | 'mulOut' 
 };
 const expectShift = (shift: number, least: number): void => { if (shift < least || shift > 62) trap('bad shift', `${shift} does not lie in ${least} to 62`); };
 const expectNewton = (steps: number): void => { if (steps > 2) trap('bad field', 'there are at most two Newton steps'); };
-const expectChannels = (channels: number): void => { if (channels === 0) trap('bad field', 'there are no channels'); };
 
 const table: { readonly [N in OpName]: (memories: Memories, fields: FieldsOf<N>) => void } = {
   END: () => undefined,
@@ -176,22 +250,29 @@ const table: { readonly [N in OpName]: (memories: Memories, fields: FieldsOf<N>)
     });
   },
   MM: product,
+  MMV: product,
+  MV: (memories, f) => {
+    const [source, sink] = [memories.of(f.fromMemory), memories.of(f.toMemory)];
+    eachRun({ ...f, far: f.from, chip: f.to, f0: f.s0, f1: f.s1, f2: f.s2, c0: f.d0, c1: f.d1, c2: f.d2 }, (from, to) => sink.putBytes(to, source.bytes.slice(from, from + f.run)));
+  },
   RQ: (memories, f) => {
     expectShift(f.shift, 32);
-    expectChannels(f.channels);
-    const x = take(memories, f, f.n);
+    expectRows(f, [f.xPitch, f.zPitch]);
+    const x = takeRows(memories, f);
     const count = f.perChannel === 1 ? f.channels : 1;
     const { first, lo, hi } = recordsAt(memories, f.par, count);
-    give(memories, f, x.map((code, i) => clamp(dyadicWords(code << f.preShift, first[i % count], hi[i % count], lo[i % count], f.shift), f.low, f.high)));
+    for (let i = 0, c = 0; i < x.length; i++, c = c + 1 === count ? 0 : c + 1) x[i] = clamp(dyadicWords(x[i] << f.preShift, first[c], hi[c], lo[c], f.shift), f.low, f.high);
+    giveRows(memories, f, x);
   },
   ADD2: (memories, f) => {
     expectShift(f.shift, 1);
-    expectChannels(f.channels);
-    const x = take(memories, f, f.n);
-    const y = memories.of(f.yMemory).codes(f.yElement, f.y, f.n);
+    expectRows(f, [f.xPitch, f.yPitch, f.zPitch]);
+    const x = takeRows(memories, f);
+    const y = memories.of(f.yMemory).rows(f.yElement, f.y, f.n, f.channels, f.yPitch);
     const count = f.perChannel === 1 ? f.channels : 1;
     const { first, second, lo, hi } = recordsAt(memories, f.par, count);
-    give(memories, f, x.map((code, i) => clamp(dyadicWords2(code, first[i % count], y[i], second[i % count], hi[i % count], lo[i % count], f.shift), f.low, f.high)));
+    for (let i = 0, c = 0; i < x.length; i++, c = c + 1 === count ? 0 : c + 1) x[i] = clamp(dyadicWords2(x[i], first[c], y[i], second[c], hi[c], lo[c], f.shift), f.low, f.high);
+    giveRows(memories, f, x);
   },
   MUL2: (memories, f) => {
     expectShift(f.shift, 1);
@@ -202,11 +283,14 @@ const table: { readonly [N in OpName]: (memories: Memories, fields: FieldsOf<N>)
   },
   CLIP: (memories, f) => give(memories, f, take(memories, f, f.n).map((code) => clamp(code, f.low, f.high))),
   LUT: (memories, f) => {
-    if (elementBytes(f.xElement) !== 1 || elementBytes(f.zElement) > 2) trap('bad field', `tables of ${f.xElement} to ${f.zElement} do not exist`);
-    expectChannels(f.rows);
-    const entries = memories.of('PBUF').codes(f.zElement, f.lut, f.rows * 256);
-    const base = f.xElement === 'i8' ? 128 : 0;
-    give(memories, f, take(memories, f, f.n).map((code, i) => entries[(i % f.rows) * 256 + code + base]));
+    if (elementBits(f.xElement) > 8 || elementBits(f.zElement) > 16) trap('bad field', `tables of ${f.xElement} to ${f.zElement} do not exist`);
+    if (f.rows === 0) trap('bad field', 'there are no tables');
+    expectRows(f, [f.xPitch, f.zPitch]);
+    const entries = memories.of('PBUF').codes(isPlain(f.zElement) ? f.zElement : f.zElement === 'i4' ? 'i8' : 'u8', f.lut, f.rows * 256);
+    const base = f.xElement === 'i8' || f.xElement === 'i4' ? 128 : 0;
+    const x = takeRows(memories, f);
+    for (let i = 0; i < x.length; i++) x[i] = entries[((i % f.channels) % f.rows) * 256 + x[i] + base];
+    giveRows(memories, f, x);
   },
   LUTI: (memories, f) => {
     if (f.xElement !== 'i16') trap('bad field', 'knots are for i16');
@@ -218,16 +302,22 @@ const table: { readonly [N in OpName]: (memories: Memories, fields: FieldsOf<N>)
   },
   POOL: (memories, f) => {
     expectWork(f.rows * f.columns * f.tapRows * f.tapColumns * f.depth);
-    const size = elementBytes(f.xElement);
-    const [row, column, tapRow, tapColumn] = [f.rowStride, f.columnStride, f.tapRowStride, f.tapColumnStride].map((stride) => (stride % size === 0 ? stride / size : trap('misaligned', `a stride of ${stride} bytes`)));
     if (f.rows * f.columns * f.tapRows * f.tapColumns * f.depth === 0) return;
-    const x = take(memories, f, (f.rows - 1) * row + (f.columns - 1) * column + (f.tapRows - 1) * tapRow + (f.tapColumns - 1) * tapColumn + f.depth);
-    const join = f.kind === 'max' ? (a: number, b: number) => Math.max(a, b) : (a: number, b: number) => (a + b) | 0;
-    const z = new Int32Array(f.rows * f.columns * f.depth).fill(f.kind === 'max' ? -(2 ** 31) : 0);
+    const { codes: x, width, top, left } = patchOf(memories.of(f.xMemory), f.xElement, f, f.x, f.depth);
+    const ys = coordinates(f.rows, f.tapRows, f.firstRow, f.rowStride, f.rowDilation, f.imageRows, top);
+    const xs = coordinates(f.columns, f.tapColumns, f.firstColumn, f.columnStride, f.columnDilation, f.imageColumns, left);
+    const max = f.kind === 'max';
+    const z = new Int32Array(f.rows * f.columns * f.depth).fill(max ? -(2 ** 31) : 0);
     for (let i = 0, at = 0; i < f.rows; i++) for (let j = 0; j < f.columns; j++, at += f.depth) {
       for (let r = 0; r < f.tapRows; r++) for (let q = 0; q < f.tapColumns; q++) {
-        const from = i * row + j * column + r * tapRow + q * tapColumn;
-        for (let c = 0; c < f.depth; c++) z[at + c] = join(z[at + c], x[from + c]);
+        const [y, column] = [ys[i * f.tapRows + r], xs[j * f.tapColumns + q]];
+        const outside = y < 0 || column < 0;
+        if (outside && max) continue;
+        const from = (y * width + column) * f.depth;
+        for (let c = 0; c < f.depth; c++) {
+          const code = outside ? f.border : x[from + c];
+          z[at + c] = max ? Math.max(z[at + c], code) : (z[at + c] + code) | 0;
+        }
       }
     }
     give(memories, f, z);

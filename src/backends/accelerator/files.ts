@@ -2,11 +2,14 @@
 import type { Port } from '../interface.ts';
 import type { Engine } from './isa.ts';
 
-/** A value in the memory outside. */
+/** A value and its place, on chip in ABUF or outside. */
 export interface PlacedTensor {
   readonly name: string;
   readonly dtype: string;
   readonly shape: readonly number[];
+  /** how the codes lie there */
+  readonly element: string;
+  readonly memory: 'ABUF' | 'outside';
   readonly address: number;
   readonly bytes: number;
   /** steps during which it keeps its content */

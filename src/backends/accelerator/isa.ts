@@ -107,7 +107,7 @@ export const isa = {
     { ...source, xPitch: pitch('x'), ...target, zPitch: pitch('z'), n: u(24, 'elements'), channels, lut: address('the tables in PBUF'), rows: u(16, 'tables') }),
   LUTI: op(12, 'VE', 'look up halfwords, linear between 513 knots', 'With i = (x + 32768) >> 7, o = (x + 32768) & 127: z = T[i] + (((T[i+1] − T[i])·o + 64) >> 7), T of i16 in PBUF.',
     { ...source, ...target, n: u(24, 'elements'), lut: address('the knots in PBUF') }),
-  POOL: op(13, 'VE', 'greatest or sum under a window', `z[i, j, c] = max or Σ over taps (r, q) of element c at ${windowAt}; it lies at x + y·rowPitch + x·columnPitch, c elements further. z is dense.`,
+  POOL: op(13, 'VE', 'greatest or sum under a window', `z[i, j, c] = Σ over taps (r, q) of element c at ${windowAt}, or max over the taps that lie inside the image alone, of which there is one at least; it lies at x + y·rowPitch + x·columnPitch, c elements further. z is dense.`,
     { ...source, ...target, kind: choice(['max', 'sum'], 'what is found'), ...window, depth: u(16, 'channels') }),
   RED: op(14, 'VE', 'greatest or sum along the middle axis', 'x[outer, reduce, inner] dense → z[outer, inner]; with accumulate = 1 joined with what z holds.',
     { ...source, ...target, kind: choice(['max', 'sum'], 'what is found'), outer: u(24, 'outer count'), reduce: u(24, 'count along the axis'), inner: u(24, 'inner count'), accumulate: u(1, 'join with z') }),

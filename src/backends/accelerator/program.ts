@@ -1,21 +1,20 @@
 /** Kernel graph → instructions, constants and the map of the memory outside. */
 import { isConstant, isNode, type Value } from '../../ir/graph.ts';
-import { staticShape } from '../../ir/dim.ts';
+import { sizeOf, staticShape } from '../../ir/dim.ts';
 import { CompileError } from '../../ir/diagnostic.ts';
 import { errors } from '../../ir/errors.ts';
 import type { Program } from '../backend.ts';
 import { noSite } from '../../ir/op.ts';
-import { bytesOf } from '../group.ts';
 import { interfaceOf } from '../interface.ts';
-import { planMemory, type Place } from '../plan.ts';
 import { alignUp, Blob, blobNames, type BlobName } from './blobs.ts';
 import type { MemoryFile, PlacedTensor } from './files.ts';
-import { instruction, type Instruction, type Synchronised } from './isa.ts';
+import { planHomes } from './homes.ts';
+import { bytesFor, instruction, type Instruction, type Synchronised } from './isa.ts';
 import type { Machine } from './machine.ts';
 import { bytesIn } from './steps/finish.ts';
 import { steps as arms } from './steps/index.ts';
 import { copyStep } from './steps/moves.ts';
-import type { Placed, Stream } from './stream.ts';
+import { NoRoom, type Home, type Placed, type Stream } from './stream.ts';
 import { synchronise } from './synchronise.ts';
 
 export interface Compiled {
@@ -32,8 +31,26 @@ const BLOB = 2 ** 40;
 /** Addresses outside have 32 bits. */
 const MOST_BYTES = 2 ** 32;
 
-export const compileProgram = ({ graph, steps, viewOf }: Program, machine: Machine): Compiled => {
-  const plan = planMemory(graph, { steps, viewOf }, { scratchBytes: steps.map(() => 0), overwrites: steps.map(() => []), alignment: 64 });
+/** Values lose their homes on chip, the largest first, until the tiles of every step have room. */
+export const compileProgram = (program: Program, machine: Machine): Compiled => {
+  const refused = new Set<Value>();
+  for (;;) {
+    const homes = planHomes(program, machine, refused);
+    const stream = { step: 0 };
+    try {
+      return assembleProgram(program, machine, homes, stream);
+    } catch (cause) {
+      if (!(cause instanceof NoRoom) || cause.memory !== 'ABUF') throw cause;
+      const { operands = [], output } = program.steps[stream.step] ?? {};
+      const own = new Set([...operands, ...(output === undefined ? [] : [output])].map((value) => program.viewOf(value).base));
+      const here = [...homes.onChipAt(stream.step)].sort((a, b) => Number(own.has(a.base)) - Number(own.has(b.base)) || b.bytes - a.bytes);
+      if (here.length === 0) throw cause;
+      refused.add(here[0].base);
+    }
+  }
+};
+
+const assembleProgram = ({ graph, steps, viewOf }: Program, machine: Machine, homes: ReturnType<typeof planHomes>, progress: { step: number }): Compiled => {
   const ports = interfaceOf(graph);
   let end = 0;
   const reserve = (bytes: number): number => {
@@ -43,21 +60,27 @@ export const compileProgram = ({ graph, steps, viewOf }: Program, machine: Machi
   };
   const inputs = ports.inputs.map(({ bytes }) => reserve(bytes));
   const outputs = ports.outputs.map(({ bytes }) => reserve(bytes));
-  const arena = reserve(plan.arenaBytes);
+  const arena = reserve(homes.arenaBytes);
   const blobs: Record<BlobName, Blob> = { weights: new Blob(), params: new Blob(), luts: new Blob() };
   const put = (blob: BlobName, bytes: Uint8Array): number => (blobNames.indexOf(blob) + 1) * BLOB + blobs[blob].put(bytes);
-  const addressIn = ({ memory, index, offset }: Place): number => (memory === 'input' ? inputs[index] : memory === 'output' ? outputs[index] : arena) + offset;
-  const addressOf = (value: Value): number => {
-    const { base, offset } = viewOf(value);
-    return isConstant(base) ? put('weights', bytesIn(base)) + offset : addressIn(plan.placeOf(value));
+  const homeOf = (value: Value): Home => {
+    const home = homes.homeOf(value);
+    if (home === null) {
+      const { base, offset } = viewOf(value);
+      return { memory: 'outside', address: put('weights', bytesIn(base)) + offset };
+    }
+    if (home.memory === 'ABUF') return home;
+    const from = home.memory === 'input' ? inputs[home.index] : home.memory === 'output' ? outputs[home.index] : arena;
+    return { memory: 'outside', address: from + home.address };
   };
-  const stream: Stream = { machine, placed: [], step: 0, addressOf, put };
+  const { elementOf, activationBits, freeAt } = homes;
+  const stream: Stream = { machine, placed: [], step: 0, homeOf, elementOf, activationBits, freeAt, put, next: { ABUF: 0, WBUF: 0, PBUF: 0, OBUF: 0 } };
   steps.forEach((step, i) => {
-    stream.step = i;
+    progress.step = stream.step = i;
     arms[step.root.op as keyof typeof arms](stream, step);
   });
-  stream.step = steps.length;
-  for (const { from, output } of plan.copies) copyStep(stream, from, outputs[output], { output: from, site: isNode(from.def) ? from.def.site : noSite });
+  progress.step = stream.step = steps.length;
+  for (const { from, output } of homes.copies) copyStep(stream, from, { memory: 'outside', address: outputs[output] }, { output: from, site: isNode(from.def) ? from.def.site : noSite });
   const bytes = Object.fromEntries(blobNames.map((name) => [name, blobs[name].bytes()])) as Record<BlobName, Uint8Array>;
   const bases = blobNames.map((name) => reserve(bytes[name].length));
   if (end > MOST_BYTES) throw new CompileError(errors.badMachine(machine.name, `the program needs ${end} bytes of memory outside, and addresses have 32 bits`), 'unsupported');
@@ -70,9 +93,9 @@ export const compileProgram = ({ graph, steps, viewOf }: Program, machine: Machi
     if (known === undefined) life.set(value, [i, i]); else known[1] = i;
   }));
   const tensors = [...life].filter(([value]) => !isConstant(viewOf(value).base)).map(([value, [first, last]]): PlacedTensor =>
-    ({ name: value.name, dtype: value.type.dtype, shape: staticShape(value.type.shape), address: addressOf(value), bytes: bytesOf(value), first, last }));
+    ({ name: value.name, dtype: value.type.dtype, shape: staticShape(value.type.shape), element: elementOf(value), ...homeOf(value), bytes: bytesFor(elementOf(value), sizeOf(value.type.shape)), first, last }));
   return {
-    program: synchronise(placed.map(({ instruction: one }) => one)), stepOf: placed.map(({ step }) => step), blobs: bytes, arenaBytes: plan.arenaBytes,
+    program: synchronise(placed.map(({ instruction: one }) => one)), stepOf: placed.map(({ step }) => step), blobs: bytes, arenaBytes: homes.arenaBytes,
     memory: {
       bytes: end, blobs: blobNames.map((name, i) => ({ file: `${name}.bin`, address: bases[i], bytes: bytes[name].length })),
       inputs: port(ports.inputs, inputs), outputs: port(ports.outputs, outputs), tensors,

@@ -2,6 +2,7 @@
 import { sizeOf, staticShape } from '../../ir/dim.ts';
 import type { Value } from '../../ir/graph.ts';
 import type { Step } from '../group.ts';
+import { laneBits } from './cycles.ts';
 import type { LayerTime, ScheduleFile } from './files.ts';
 import { engineOf, engines, type Engine, type Synchronised } from './isa.ts';
 import { lanesFor, type Machine } from './machine.ts';
@@ -27,7 +28,7 @@ const macsOf = ({ root }: Step): number => {
 const utilisationOf = (machine: Machine, program: readonly Synchronised[], macs: number, cycles: number): number => {
   const product = program.find(({ op }) => op === 'MM');
   if (product?.op !== 'MM' || cycles === 0) return 0;
-  const mode = lanesFor(machine, Number(product.fields.wBits), Number(product.fields.aBits))!;
+  const mode = lanesFor(machine, laneBits(product.fields.wBits), Number(product.fields.aBits))!;
   return macs / (cycles * machine.array.rows * machine.array.columns * mode.perCycle);
 };
 

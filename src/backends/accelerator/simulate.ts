@@ -6,7 +6,7 @@ import { CompileError } from '../../ir/diagnostic.ts';
 import { errors } from '../../ir/errors.ts';
 import { accessesOf, type Access } from './accesses.ts';
 import { printInstruction } from './assembly.ts';
-import { cyclesOf } from './cycles.ts';
+import { cyclesOf, laneBits } from './cycles.ts';
 import type { Memories } from './execute.ts';
 import { engineOf, engines, type Synchronised } from './isa.ts';
 import { lanesFor, type Machine } from './machine.ts';
@@ -52,7 +52,7 @@ export const simulate = (program: readonly Synchronised[], machine: Machine, mem
     const index = queues[engine][heads[engine]++];
     const one = program[index];
     if (!known.has(one.op)) trap('unknown op', `machine ${machine.name} has no ${one.op}`, at(program, index));
-    if (one.op === 'MM' && lanesFor(machine, Number(one.fields.wBits), Number(one.fields.aBits)) === null) trap('unknown op', `machine ${machine.name} has no products of these widths`, at(program, index));
+    if (one.op === 'MM' && lanesFor(machine, laneBits(one.fields.wBits), Number(one.fields.aBits)) === null) trap('unknown op', `machine ${machine.name} has no products of these widths`, at(program, index));
     for (let from = 0; from < engines.length; from++) if ((one.wait >> from) & 1) tokens[from][engine].shift();
     const accesses = memories === null ? [] : accessesOf(one);
     running.forEach((other, e) => {

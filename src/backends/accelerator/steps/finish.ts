@@ -1,11 +1,12 @@
-/** The end of a step that made sums: rescaling, addition of a residual, table, and the way outside. */
-import { bitsOf, storageBytes } from '../../../ir/dtype.ts';
+/** The end of a step that made sums: rescaling, addition of a residual, table. */
+import { storageBytes, isSigned, type DType } from '../../../ir/dtype.ts';
 import { constantOf, type Node, type Value } from '../../../ir/graph.ts';
 import { staticShape } from '../../../ir/dim.ts';
 import type { Step } from '../../group.ts';
+import { tableBytes } from '../accesses.ts';
 import { packRecords } from '../blobs.ts';
-import type { ChipMemory, Element, FieldsOf } from '../isa.ts';
-import { elementOf, emit, lacking, moveBytes, Slots, type Stream } from '../stream.ts';
+import { elementBits, type ChipMemory, type Element } from '../isa.ts';
+import { emit, lacking, loadBytes, Slots, type Stream } from '../stream.ts';
 
 export const dataOf = (value: Value): ArrayLike<number> => constantOf(value)!.data as ArrayLike<number>;
 export const wideOf = (value: Value): BigInt64Array => constantOf(value)!.data as BigInt64Array;
@@ -13,6 +14,8 @@ export const bytesIn = (value: Value): Uint8Array => {
   const { data } = constantOf(value)!;
   return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
 };
+/** The element that holds one code of a dtype. */
+export const plainElement = (dtype: DType): Element => `${isSigned(dtype) ? 'i' : 'u'}${storageBytes(dtype) * 8}` as Element;
 
 /** The records of a rescaling, and how many there are: one, or one for each channel. */
 export interface Records {
@@ -31,44 +34,51 @@ export const recordsOf = (stream: Stream, node: Node): Records => {
   return { address: stream.put('params', packRecords(first, second, add, count)), count };
 };
 
-/** Rescales n elements with records that lie in PBUF. */
-export const rescale = (
-  stream: Stream, node: Node, at: { readonly xMemory: ChipMemory; readonly x: number; readonly xElement: Element; readonly z: number; readonly n: number; readonly channels: number; readonly par: number; readonly perChannel: boolean }, y: { readonly address: number; readonly element: Element } | null,
-): void => {
+/** Rows of channels on chip. */
+export interface Rows {
+  readonly memory: ChipMemory;
+  readonly address: number;
+  readonly element: Element;
+  /** bytes from row to row, 0 where they follow each other */
+  readonly pitch: number;
+}
+const source = ({ memory, address, element, pitch }: Rows) => ({ xMemory: memory, x: address, xElement: element, xPitch: pitch });
+const target = ({ memory, address, element, pitch }: Rows) => ({ zMemory: memory, z: address, zElement: element, zPitch: pitch });
+
+/** Rescales n elements, in rows of `channels`, with records that lie in PBUF. */
+export const rescale = (stream: Stream, node: Node, x: Rows, y: Rows | null, z: Rows, n: number, channels: number, records: { readonly par: number; readonly perChannel: boolean }): void => {
   const { shift, preShift, low, high } = node.attrs as { shift: number; preShift?: number; low: number; high: number };
-  const { perChannel, ...rest } = at;
-  const common = { ...rest, zMemory: 'ABUF', zElement: elementOf(node.output.type.dtype), perChannel: perChannel ? 1 : 0, shift, low, high } as const;
+  const common = { ...source(x), ...target(z), n, channels, par: records.par, perChannel: records.perChannel ? 1 : 0, shift, low, high };
   if (node.op === 'requantize') emit(stream, 'RQ', { ...common, preShift: preShift ?? 0 }, node);
-  else emit(stream, 'ADD2', { ...common, yMemory: 'ABUF', y: y!.address, yElement: y!.element }, node);
+  else emit(stream, 'ADD2', { ...common, yMemory: y!.memory, y: y!.address, yElement: y!.element, yPitch: y!.pitch }, node);
 };
 
-/** Looks n elements up in place or elsewhere in ABUF. */
-export const lookUp = (stream: Stream, node: Node, x: Pick<FieldsOf<'LUT'>, 'x' | 'xElement' | 'n' | 'lut' | 'rows'>, z: number): void =>
-  emit(stream, 'LUT', { ...x, xMemory: 'ABUF', zMemory: 'ABUF', z, zElement: elementOf(node.output.type.dtype) }, node);
+/** Looks n elements up, in rows of `channels`. */
+export const lookUp = (stream: Stream, node: Node, x: Rows, z: Rows, n: number, channels: number, lut: number, rows: number): void =>
+  emit(stream, 'LUT', { ...source(x), ...target(z), n, channels, lut, rows }, node);
 
 /** What the end of a step needs on chip, and what it does to a tile of sums. */
 export interface Finish {
-  /** bytes of an element that leaves, 4 where sums do; of an element of the residual, 0 where there is none; of an intermediate before a wider table */
-  readonly outBytes: number;
+  /** what leaves; i32 where sums do */
+  readonly out: Element;
   readonly residual: Value | null;
-  readonly residualBytes: number;
-  readonly middleBytes: number;
+  /** what stands between the rescaling and a table whose entries have other widths; null where there is no such place */
+  readonly middle: Element | null;
   /** bytes of PBUF for the records of so many channels, and for the table */
   readonly recordBytes: (channels: number) => number;
   readonly tableBytes: number;
-  /** passes of the vector engine */
+  /** passes of the vector engine; 0 where sums leave as they are */
   readonly passes: number;
 }
-export const finishOf = ({ rescale: node, table, output }: Step): Finish => {
+export const finishOf = (stream: Stream, { rescale: node, table, output }: Step): Finish => {
   const residual = node?.op === 'requantize_add' ? node.inputs['y'] as Value : null;
-  const outBytes = storageBytes(output.type.dtype);
+  const out = stream.elementOf(output);
   const perChannel = node !== null && ['mul', 'mulX', 'mulY', 'add'].some((slot) => { const value = node.inputs[slot] as Value | undefined; return value !== undefined && staticShape(value.type.shape)[0] !== 1; });
+  const between = node === null || table === null ? null : plainElement(node.output.type.dtype);
   return {
-    outBytes, residual, residualBytes: residual === null ? 0 : storageBytes(residual.type.dtype),
-    // a table with wider entries cannot write over the bytes that it reads
-    middleBytes: table !== null && outBytes > 1 ? 1 : 0,
+    out, residual, middle: between !== null && elementBits(between) !== elementBits(out) ? between : null,
     recordBytes: (channels) => (node === null ? 0 : 16 * (perChannel ? channels : 1)),
-    tableBytes: table === null ? 0 : 256 * outBytes, passes: (node === null ? 0 : residual === null ? 1 : 2) + (table === null ? 0 : 1),
+    tableBytes: table === null ? 0 : tableBytes(out), passes: (node === null ? 0 : residual === null ? 1 : 2) + (table === null ? 0 : 1),
   };
 };
 
@@ -79,42 +89,32 @@ export class Parameters {
   private readonly table: number | null;
   private readonly stream: Stream;
   private readonly step: Step;
-  constructor(stream: Stream, step: Step, slots: readonly number[], tableAt: number) {
-    [this.stream, this.step] = [stream, step];
+  private readonly end: Finish;
+  constructor(stream: Stream, step: Step, end: Finish, slots: readonly number[], tableAt: number) {
+    [this.stream, this.step, this.end] = [stream, step, end];
     this.slots = new Slots(slots);
     this.records = step.rescale === null ? null : recordsOf(stream, step.rescale);
     this.table = step.table === null ? null : tableAt;
     if (step.table !== null) {
       const bytes = bytesIn(step.table.inputs['values'] as Value);
-      moveBytes(stream, 'LD', 'PBUF', bytes.length, stream.put('luts', bytes), tableAt, step.table);
+      loadBytes(stream, 'PBUF', bytes.length, stream.put('luts', bytes), tableAt, step.table);
     }
   }
   private channels(from: number, count: number): number {
     const { address, count: all } = this.records!;
     const [first, n] = all === 1 ? [0, 1] : [from, count];
-    return this.slots.take(`${first}+${n}`, (place) => moveBytes(this.stream, 'LD', 'PBUF', 16 * n, address + 16 * first, place, this.step.rescale!));
+    return this.slots.take(`${first}+${n}`, (place) => loadBytes(this.stream, 'PBUF', 16 * n, address + 16 * first, place, this.step.rescale!));
   }
   /** Makes sure that the records of a range of channels are on chip. */
   prepare(from: number, count: number): void {
     if (this.records !== null) this.channels(from, count);
   }
-  /** Sums of `pixels` × `count` channels from `from` on → codes; where these lie. `y`: the residual, in ABUF. */
-  finish(sums: number, pixels: number, from: number, count: number, y: number | null, out: number, middle: number): { readonly memory: ChipMemory; readonly address: number } {
+  /** Sums of n elements of `count` channels from `from` on → codes at `out`. `middle`: a place for what stands between. */
+  finish(sums: number, n: number, from: number, count: number, y: Rows | null, out: Rows, middle: number): void {
     const { rescale: node, table } = this.step;
-    if (node === null) return { memory: 'OBUF', address: sums };
-    const n = pixels * count;
     const par = this.channels(from, count);
-    const residual = y === null ? null : { address: y, element: elementOf((node.inputs['y'] as Value).type.dtype) };
-    const wider = table !== null && storageBytes(table.output.type.dtype) > 1;
-    const codes = wider ? middle : out;
-    rescale(this.stream, node, { xMemory: 'OBUF', x: sums, xElement: 'i32', z: codes, n, channels: count, par, perChannel: this.records!.count > 1 }, residual);
-    if (table !== null) lookUp(this.stream, table, { x: codes, xElement: elementOf(node.output.type.dtype), n, lut: this.table!, rows: 1 }, out);
-    return { memory: 'ABUF', address: out };
+    const between: Rows = table === null ? out : this.end.middle === null ? { ...out, element: plainElement(node!.output.type.dtype) } : { memory: 'ABUF', address: middle, element: this.end.middle, pitch: 0 };
+    rescale(this.stream, node!, { memory: 'OBUF', address: sums, element: 'i32', pitch: 0 }, y, between, n, count, { par, perChannel: this.records!.count > 1 });
+    if (table !== null) lookUp(this.stream, table, between, out, n, count, this.table!, 1);
   }
 }
-
-/** What the array is paid for: activations of up to four bits, of a byte, or of two. */
-export const activationBits = (value: Value): 4 | 8 | 16 => {
-  const bits = bitsOf(value.type.dtype);
-  return bits <= 4 ? 4 : bits <= 8 ? 8 : 16;
-};

@@ -16,5 +16,5 @@ export const steps: { readonly [N in KernelNode['op']]: (stream: Stream, step: S
   softmax: softmaxStep, attention_int: attentionStep, layer_norm_int: layerNormStep,
   transpose: transposeStep, concat: concatStep, slice: sliceStep, pad: padStep,
   // views of their operand; a step only where nothing else could hold the value
-  reshape: (stream, { root, output }) => copyStep(stream, root.inputs['x'] as never, stream.addressOf(output), root),
+  reshape: (stream, { root, output }) => copyStep(stream, root.inputs['x'] as never, stream.homeOf(output), root),
 };

@@ -1,43 +1,45 @@
 /** Convolutions, products with constant and computed matrices, and pools as windows. */
 import { sizeOf, staticShape, type StaticShape } from '../../../ir/dim.ts';
-import { isSigned, rangeOf, storageBytes, type IntegerDType } from '../../../ir/dtype.ts';
+import { isSigned, storageBytes } from '../../../ir/dtype.ts';
 import type { Node, Value } from '../../../ir/graph.ts';
 import { broadcastOffsets } from '../../../ir/ops/elements.ts';
 import type { Step } from '../../group.ts';
-import { packRows } from '../blobs.ts';
-import { denseStrides, elementOf, move, moveBytes, type Stream } from '../stream.ts';
-import { activationBits, dataOf } from './finish.ts';
-import { windowStep, type Geometry, type Weights } from './window.ts';
+import { packRows, packTernary } from '../blobs.ts';
+import { chipCycles, runCycles } from '../cycles.ts';
+import type { FieldsOf } from '../isa.ts';
+import { denseStrides, loadBytes, move, type Stream } from '../stream.ts';
+import { dataOf } from './finish.ts';
+import { windowStep, type Weights } from './window.ts';
 
 const shapeOf = (value: Value): StaticShape => staticShape(value.type.shape);
 
 /** The narrowest packing that holds every code. */
-const packingOf = (codes: ArrayLike<number>): 2 | 4 | 8 => {
+const packingOf = (codes: ArrayLike<number>): FieldsOf<'MM'>['wBits'] => {
   let [low, high] = [0, 0];
   for (let i = 0; i < codes.length; i++) {
     low = Math.min(low, codes[i]);
     high = Math.max(high, codes[i]);
   }
-  return low >= -2 && high <= 1 ? 2 : low >= -8 && high <= 7 ? 4 : 8;
+  return low >= -1 && high <= 1 ? 'ternary' : low >= -2 && high <= 1 ? '2' : low >= -8 && high <= 7 ? '4' : '8';
 };
 
-/** A constant matrix [outputs, taps], packed. */
+/** A constant matrix [outputs, taps], packed; each row begins with a byte. */
 const constantWeights = (stream: Stream, node: Node, x: Value, weight: Value): Weights => {
   const codes = dataOf(weight);
   const outputs = shapeOf(weight)[0];
   const bits = packingOf(codes);
-  const rowBytes = Math.ceil(((codes.length / outputs) * bits) / 8);
-  const address = stream.put('weights', packRows(codes, outputs, bits));
+  const packed = bits === 'ternary' ? packTernary(codes, outputs) : packRows(codes, outputs, Number(bits));
+  const rowBytes = packed.length / outputs;
+  const address = stream.put('weights', packed);
   return {
-    bits, signed: true, activationBits: activationBits(x), aZero: 0, wZero: 0,
-    bytes: (count) => count * rowBytes, steps: () => [(rowBytes * 8) / bits, 1], traffic: (count) => [1, count * rowBytes],
+    bits, signed: true, activationBits: stream.activationBits(x), aZero: 0, wZero: 0,
+    bytes: (count) => count * rowBytes, steps: () => [bits === 'ternary' ? rowBytes * 5 : (rowBytes * 8) / Number(bits), 1], cycles: (count) => runCycles(stream.machine, 1, count * rowBytes),
     key: (_, from, count) => `${from}+${count}`,
-    load: (_, from, count, place) => moveBytes(stream, 'LD', 'WBUF', count * rowBytes, address + from * rowBytes, place, node),
+    load: (_, from, count, place) => loadBytes(stream, 'WBUF', count * rowBytes, address + from * rowBytes, place, node),
   };
 };
 
 const noWindow = { taps: [1, 1], strides: [1, 1], dilations: [1, 1], top: 0, left: 0, padCode: 0, groups: 1, channelwise: false } as const;
-const operand = (x: Value): Pick<Geometry, 'x' | 'element' | 'elementBytes'> => ({ x, element: elementOf(x.type.dtype), elementBytes: storageBytes(x.type.dtype) });
 type WindowAttrs = { strides: [number, number]; pads: number[]; dilations?: [number, number]; padCode?: number; group?: number; kernel?: [number, number] };
 
 export const convStep = (stream: Stream, step: Step): void => {
@@ -48,7 +50,7 @@ export const convStep = (stream: Stream, step: Step): void => {
   const [outputs, kh, kw, perGroup] = shapeOf(weight);
   const [, outHeight, outWidth] = shapeOf(node.output);
   windowStep(stream, step, {
-    node, ...operand(x), images, imageAt: (image) => image * height * width * channels, height, width, channels, outHeight, outWidth, outputs, taps: [kh, kw], strides, dilations,
+    node, x, images, imageAt: (image) => image * height * width * channels, height, width, channels, outHeight, outWidth, outputs, taps: [kh, kw], strides, dilations,
     top: pads[0], left: pads[1], padCode, groups: group, channelwise: group > 1 && perGroup === 1 && outputs === channels, product: constantWeights(stream, node, x, weight), pool: null,
   });
 };
@@ -59,7 +61,7 @@ export const linearStep = (stream: Stream, step: Step): void => {
   const [outputs, depth] = shapeOf(weight);
   const rows = sizeOf(x.type.shape) / depth;
   windowStep(stream, step, {
-    ...noWindow, node, ...operand(x), images: 1, imageAt: () => 0, height: rows, width: 1, channels: depth, outHeight: rows, outWidth: 1, outputs, product: constantWeights(stream, node, x, weight), pool: null,
+    ...noWindow, node, x, images: 1, imageAt: () => 0, height: rows, width: 1, channels: depth, outHeight: rows, outWidth: 1, outputs, product: constantWeights(stream, node, x, weight), pool: null,
   });
 };
 
@@ -74,19 +76,23 @@ export const matmulStep = (stream: Stream, step: Step): void => {
   const fromA = broadcastOffsets(aShape.slice(0, -2), batch);
   const fromB = broadcastOffsets(bShape.slice(0, -2), batch);
   const size = storageBytes(b.type.dtype);
+  const home = stream.homeOf(b);
   const product: Weights = {
-    bits: size === 1 ? 8 : 16, signed: isSigned(b.type.dtype), activationBits: activationBits(a), aZero, wZero: bZero,
+    bits: size === 1 ? '8' : '16', signed: isSigned(b.type.dtype), activationBits: stream.activationBits(a), aZero, wZero: bZero,
     bytes: (count) => count * depth * size, steps: (count) => (transposeB ? [depth, 1] : [1, count]),
-    traffic: (count) => (transposeB || count === columns ? [1, count * depth * size] : [depth, count * size]),
+    cycles: (count) => {
+      const [runs, run] = transposeB || count === columns ? [1, count * depth * size] : [depth, count * size];
+      return home.memory === 'outside' ? runCycles(stream.machine, runs, run) : chipCycles(stream.machine, { outer: runs, inner: 1, run, far: run, chip: run });
+    },
     key: (image, from, count) => `${fromB[image]}: ${from}+${count}`,
     load: (image, from, count, place) => {
-      const address = stream.addressOf(b) + fromB[image] * depth * columns * size;
-      if (transposeB) moveBytes(stream, 'LD', 'WBUF', count * depth * size, address + from * depth * size, place, node);
-      else move(stream, 'LD', 'WBUF', size, [depth, count], { address: address + from * size, strides: [columns * size, size] }, { address: place, strides: denseStrides([depth, count], size) }, node);
+      const address = home.address + fromB[image] * depth * columns * size;
+      const [counts, strides, at] = transposeB ? [[count, depth], [depth * size, size], from * depth * size] : [[depth, count], [columns * size, size], from * size];
+      move(stream, size, counts, { memory: home.memory, address: address + at, strides }, { memory: 'WBUF', address: place, strides: denseStrides(counts, size) }, node);
     },
   };
   windowStep(stream, step, {
-    ...noWindow, node, ...operand(a), images: fromA.length, imageAt: (image) => fromA[image] * rows * depth, height: rows, width: 1, channels: depth, outHeight: rows, outWidth: 1, outputs: columns, product, pool: null,
+    ...noWindow, node, x: a, images: fromA.length, imageAt: (image) => fromA[image] * rows * depth, height: rows, width: 1, channels: depth, outHeight: rows, outWidth: 1, outputs: columns, product, pool: null,
   });
 };
 
@@ -98,8 +104,7 @@ export const poolStep = (stream: Stream, step: Step): void => {
   const [, outHeight, outWidth] = shapeOf(node.output);
   const kind = node.op === 'max_pool' ? 'max' : 'sum';
   windowStep(stream, step, {
-    node, ...operand(x), images, imageAt: (image) => image * height * width * channels, height, width, channels, outHeight, outWidth, outputs: channels, taps: kernel, strides, dilations, top: pads[0], left: pads[1],
-    // every window meets the image, so the least code never wins where it should not
-    padCode: kind === 'max' ? rangeOf(elementOf(x.type.dtype) as IntegerDType)[0] : padCode, groups: channels, channelwise: true, product: null, pool: kind,
+    node, x, images, imageAt: (image) => image * height * width * channels, height, width, channels, outHeight, outWidth, outputs: channels, taps: kernel, strides, dilations, top: pads[0], left: pads[1],
+    padCode: kind === 'max' ? 0 : padCode, groups: channels, channelwise: true, product: null, pool: kind,
   });
 };

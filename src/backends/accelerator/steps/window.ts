@@ -1,6 +1,7 @@
 /**
  * Sums under windows: convolutions of all kinds, products with a matrix, pools. A tile is a box of output pixels and channels of one
- * image (or matrix); it reads a patch of the input with its border written out, and the weights of its channels.
+ * image (or matrix). Where the image stands on chip a tile reads it there, else a patch of it is loaded; borders are never stored. Where
+ * the result has its home on chip it is written there, else it leaves tile by tile.
  *
  * The size of the tiles and their order are chosen by the cycle model: with `load`, `product`, `vector` and `store` the cycles of a tile
  * on the four engines, a step of n tiles takes about load + product + vector + store + (n − 1)·max of them. Pixels inside channels keeps
@@ -9,18 +10,16 @@
 import type { Node, Value } from '../../../ir/graph.ts';
 import type { Step } from '../../group.ts';
 import { alignUp } from '../blobs.ts';
-import { moveCycles, productCycles, vectorCycles } from '../cycles.ts';
-import type { Element } from '../isa.ts';
+import { laneBits, productCycles, runCycles, vectorCycles } from '../cycles.ts';
+import { bytesFor, elementBits, type Element, type FieldsOf } from '../isa.ts';
 import { lanesFor } from '../machine.ts';
-import { denseStrides, emit, lacking, move, Shelf, Slots, tooLarge, turns, type Stream } from '../stream.ts';
-import { finishOf, Parameters, type Finish } from './finish.ts';
+import { denseStrides, emit, lacking, moveElements, NoRoom, roomIn, Shelf, Slots, turns, type Stream } from '../stream.ts';
+import { finishOf, Parameters, type Finish, type Rows } from './finish.ts';
 
-/** Images outside: element [n, y, x, c] at offsets(n) + (y·width + x)·channels + c elements. */
+/** Images: element [n, y, x, c] at imageAt(n) + (y·width + x)·channels + c. */
 export interface Geometry {
   readonly node: Node;
   readonly x: Value;
-  readonly element: Element;
-  readonly elementBytes: number;
   readonly images: number;
   /** element offset of each image of x */
   readonly imageAt: (image: number) => number;
@@ -45,7 +44,7 @@ export interface Geometry {
   readonly pool: 'max' | 'sum' | null;
 }
 export interface Weights {
-  readonly bits: 2 | 4 | 8 | 16;
+  readonly bits: FieldsOf<'MM'>['wBits'];
   readonly signed: boolean;
   readonly activationBits: 4 | 8 | 16;
   readonly aZero: number;
@@ -57,8 +56,8 @@ export interface Weights {
   /** contents that are the same for equal keys */
   readonly key: (image: number, from: number, count: number) => string;
   readonly load: (image: number, from: number, count: number, place: number) => void;
-  /** runs and bytes of a run that are loaded for so many channels */
-  readonly traffic: (outputs: number) => readonly [runs: number, run: number];
+  /** cycles to load so many channels */
+  readonly cycles: (outputs: number) => number;
 }
 
 interface Cut {
@@ -69,25 +68,43 @@ interface Cut {
   readonly cycles: number;
 }
 
-const patchSize = ({ taps, strides, dilations }: Geometry, rows: number, columns: number): readonly [number, number] =>
-  [(rows - 1) * strides[0] + (taps[0] - 1) * dilations[0] + 1, (columns - 1) * strides[1] + (taps[1] - 1) * dilations[1] + 1];
+/** Where operands and result stand, and how their elements lie. */
+interface Setting {
+  readonly stream: Stream;
+  readonly g: Geometry;
+  readonly f: Finish;
+  readonly x: Element;
+  readonly xOnChip: boolean;
+  readonly y: Element;
+  readonly yOnChip: boolean;
+  readonly zOnChip: boolean;
+  /** products by the vector engine, where the array has no mode for their widths */
+  readonly onVector: boolean;
+}
+
+const patchSize = ({ taps, strides, dilations, height, width }: Geometry, rows: number, columns: number): readonly [number, number] =>
+  [Math.min(height, (rows - 1) * strides[0] + (taps[0] - 1) * dilations[0] + 1), Math.min(width, (columns - 1) * strides[1] + (taps[1] - 1) * dilations[1] + 1)];
 /** Channels of x that a tile of so many output channels reads. */
 const patchChannels = ({ channelwise, channels, groups }: Geometry, outputs: number): number => (channelwise ? outputs : channels / groups);
 
 interface Needs { readonly patch: number; readonly residual: number; readonly middle: number; readonly out: number; readonly sums: number; readonly weights: number; readonly records: number }
-const needsOf = (g: Geometry, f: Finish, rows: number, columns: number, outputs: number): Needs => {
+const needsOf = ({ g, f, x, xOnChip, y, yOnChip, zOnChip }: Setting, rows: number, columns: number, outputs: number): Needs => {
   const [height, width] = patchSize(g, rows, columns);
   const n = rows * columns * outputs;
-  const sums = g.pool === 'max' ? 0 : 4 * n;
+  const pooled = g.pool === 'max';
   return {
-    patch: height * width * patchChannels(g, outputs) * g.elementBytes, residual: n * f.residualBytes, middle: n * f.middleBytes,
-    out: f.passes === 0 && g.pool !== 'max' ? 0 : n * f.outBytes, sums, weights: g.product?.bytes(outputs) ?? 0, records: f.recordBytes(outputs),
+    patch: xOnChip ? 0 : height * width * bytesFor(x, patchChannels(g, outputs)), residual: f.residual === null || yOnChip ? 0 : bytesFor(y, n), middle: f.middle === null ? 0 : bytesFor(f.middle, n),
+    // sums leave from where they are; the greatest codes go home at once where they are all channels of their pixels
+    out: f.passes === 0 && !pooled || zOnChip && (!pooled || outputs === g.outputs) ? 0 : bytesFor(f.out, n),
+    sums: pooled ? 0 : 4 * n, weights: g.product?.bytes(outputs) ?? 0, records: f.recordBytes(outputs),
   };
 };
-const twice = (bytes: number): number => 2 * alignUp(bytes);
-const fits = ({ machine }: Stream, f: Finish, { patch, residual, middle, out, sums, weights, records }: Needs): boolean =>
-  twice(patch) + twice(residual) + twice(middle) + twice(out) <= machine.memories.ABUF && twice(sums) <= machine.memories.OBUF
-  && twice(weights) <= machine.memories.WBUF && twice(records) + alignUp(f.tableBytes) <= machine.memories.PBUF;
+const copies = (bytes: number, count: number): number => count * alignUp(bytes);
+/** Two places, or one for what does not change. */
+const placesFor = (tiles: number): number => Math.min(2, tiles);
+const fits = ({ stream, f }: Setting, { patch, residual, middle, out, sums, weights, records }: Needs, channelTiles: number): boolean =>
+  copies(patch, 2) + copies(residual, 2) + copies(middle, 2) + copies(out, 2) <= roomIn(stream, 'ABUF') && copies(sums, 2) <= roomIn(stream, 'OBUF')
+  && copies(weights, placesFor(channelTiles)) <= roomIn(stream, 'WBUF') && copies(records, placesFor(channelTiles)) + alignUp(f.tableBytes) <= roomIn(stream, 'PBUF');
 
 const halvings = (most: number): readonly number[] => {
   const sizes: number[] = [];
@@ -98,32 +115,40 @@ const halvings = (most: number): readonly number[] => {
   }
 };
 const ceilDiv = (a: number, b: number): number => Math.ceil(a / b);
+const perGroupOf = (g: Geometry): number => (g.channelwise ? g.outputs : g.outputs / g.groups);
+/** Times that weights come to the chip: they depend on the image where the second operand does. */
+const channelTilesOf = (g: Geometry, outputs: number): number => ceilDiv(perGroupOf(g), outputs) * (g.channelwise ? 1 : g.groups);
 
-const chooseCut = (stream: Stream, g: Geometry, f: Finish): Cut | null => {
-  const { machine } = stream;
-  const perGroup = g.channelwise ? g.outputs : g.outputs / g.groups;
-  const { columns: width } = machine.array;
-  const channelSizes = [...new Set([perGroup, ...halvings(perGroup).map((size) => (size > width ? ceilDiv(size, width) * width : size)).filter((size) => size <= perGroup)])];
+const chooseCut = (setting: Setting): Cut | null => {
+  const { stream: { machine }, g, f, x, y, xOnChip, yOnChip, zOnChip, onVector } = setting;
+  const perGroup = perGroupOf(g);
+  // elements of four bits stand in pairs
+  const width = machine.array.columns % 2 === 0 ? machine.array.columns : 2 * machine.array.columns;
+  const least = [x, y, f.out].some((element) => elementBits(element) < 8) ? 2 : 1;
+  const channelSizes = [...new Set([perGroup, ...halvings(perGroup).map((size) => (size > width ? ceilDiv(size, width) * width : ceilDiv(size, least) * least)).filter((size) => size <= perGroup)])];
   let best: Cut | null = null;
   for (const outputs of channelSizes) for (const rows of halvings(g.outHeight)) for (const columns of halvings(g.outWidth)) {
-    // wide images are cut by rows first
+    // a tile is contiguous pixels: wide images are cut by rows first
     if (columns < g.outWidth && rows > 1) continue;
-    const needs = needsOf(g, f, rows, columns, outputs);
-    if (!fits(stream, f, needs)) continue;
+    const needs = needsOf(setting, rows, columns, outputs);
+    const channelTiles = channelTilesOf(g, outputs);
+    if (!fits(setting, needs, g.images > 1 ? 2 : channelTiles)) continue;
     const [patchHeight, patchWidth] = patchSize(g, rows, columns);
     const read = patchChannels(g, outputs);
-    const wholeRows = read === g.channels && columns === g.outWidth && g.left === 0;
-    const loadPatch = wholeRows ? moveCycles(machine, 1, needs.patch) : read === g.channels ? moveCycles(machine, patchHeight, patchWidth * read * g.elementBytes) : moveCycles(machine, patchHeight * patchWidth, read * g.elementBytes);
-    const loadWeights = g.product === null ? 0 : moveCycles(machine, ...g.product.traffic(outputs));
+    const wholeRows = read === g.channels && patchWidth === g.width;
+    const loadPatch = xOnChip ? 0 : wholeRows ? runCycles(machine, 1, needs.patch) : read === g.channels ? runCycles(machine, patchHeight, bytesFor(x, patchWidth * read)) : runCycles(machine, patchHeight * patchWidth, bytesFor(x, read));
+    const loadWeights = g.product?.cycles(outputs) ?? 0;
     const pixels = rows * columns;
-    const product = g.product === null ? 0 : productCycles(machine, {
-      pixels, outputs, depth: g.taps[0] * g.taps[1] * (g.channelwise ? 1 : g.channels / g.groups), weightBits: g.product.bits, activationBits: g.product.activationBits, depthwise: g.channelwise,
+    const depth = g.taps[0] * g.taps[1] * (g.channelwise ? 1 : g.channels / g.groups);
+    const product = g.product === null || onVector ? 0 : productCycles(machine, {
+      pixels, outputs, depth, weightBits: laneBits(g.product.bits), activationBits: g.product.activationBits, depthwise: g.channelwise, tapRows: g.taps[0], columnStride: g.strides[1],
     });
-    const vector = (g.pool === null ? 0 : vectorCycles(machine, pixels * outputs, g.taps[0] * g.taps[1])) + (f.passes === 0 ? 0 : vectorCycles(machine, pixels * outputs, f.passes));
-    const residual = f.residual === null ? 0 : moveCycles(machine, outputs === g.outputs ? 1 : pixels, outputs * f.residualBytes);
-    const store = outputs === g.outputs ? moveCycles(machine, 1, pixels * outputs * f.outBytes) : moveCycles(machine, pixels, outputs * f.outBytes);
+    const vector = (onVector ? vectorCycles(machine, pixels * outputs * depth) : 0)
+      + (g.pool === null ? 0 : vectorCycles(machine, pixels * outputs, g.taps[0] * g.taps[1])) + (f.passes === 0 ? 0 : vectorCycles(machine, pixels * outputs, f.passes));
+    const leave = (element: Element): number => (outputs === g.outputs ? runCycles(machine, 1, bytesFor(element, pixels * outputs)) : runCycles(machine, pixels, bytesFor(element, outputs)));
+    const residual = f.residual === null || yOnChip ? 0 : leave(y);
+    const store = zOnChip ? 0 : leave(f.out);
     const pixelTiles = ceilDiv(g.outHeight, rows) * ceilDiv(g.outWidth, columns) * g.images;
-    const channelTiles = ceilDiv(perGroup, outputs) * (g.channelwise ? 1 : g.groups);
     const tiles = pixelTiles * channelTiles;
     for (const order of ['pixels inside', 'channels inside'] as const) {
       const weightLoads = order === 'pixels inside' || channelTiles <= 2 ? channelTiles : tiles;
@@ -136,40 +161,56 @@ const chooseCut = (stream: Stream, g: Geometry, f: Finish): Cut | null => {
   return best;
 };
 
-/** Elements of the patch of a tile: its part of the image, the border around it filled. */
-const loadPatch = (stream: Stream, g: Geometry, image: number, y0: number, x0: number, height: number, width: number, c0: number, count: number, place: number): void => {
-  const [top, left] = [y0 * g.strides[0] - g.top, x0 * g.strides[1] - g.left];
-  const [fromY, fromX] = [Math.max(0, top), Math.max(0, left)];
-  const [toY, toX] = [Math.min(g.height, top + height), Math.min(g.width, left + width)];
-  const size = g.elementBytes;
-  if (fromY > top || fromX > left || toY < top + height || toX < left + width) emit(stream, 'FILL', { memory: 'ABUF', chip: place, element: g.element, count: height * width * count, value: g.padCode }, g.node);
-  if (toY <= fromY || toX <= fromX) return;
-  move(stream, 'LD', 'ABUF', size, [toY - fromY, toX - fromX, count],
-    { address: stream.addressOf(g.x) + (g.imageAt(image) + (fromY * g.width + fromX) * g.channels + c0) * size, strides: [g.width * g.channels * size, g.channels * size, size] },
-    { address: place + ((fromY - top) * width + fromX - left) * count * size, strides: [width * count * size, count * size, size] }, g.node);
-};
+/** The part of an image that the windows of a tile see, as it lies on chip. */
+interface Seen {
+  readonly at: number;
+  readonly image: Pick<FieldsOf<'MM'>, 'imageRows' | 'imageColumns' | 'rowPitch' | 'columnPitch' | 'firstRow' | 'firstColumn'>;
+}
 
 export const windowStep = (stream: Stream, step: Step, g: Geometry): void => {
-  if (g.product !== null && lanesFor(stream.machine, g.product.bits, g.product.activationBits) === null) throw lacking(stream, `products of ${g.product.bits}-bit weights and ${g.product.activationBits}-bit activations`, g.node);
-  const f = finishOf(step);
-  const cut = chooseCut(stream, g, f);
+  if (Math.max(...g.strides, ...g.dilations) > 255) throw lacking(stream, 'strides or dilations above 255', g.node);
+  const onVector = g.product !== null && lanesFor(stream.machine, laneBits(g.product.bits), g.product.activationBits) === null;
+  if (onVector && !stream.machine.ops.includes('MMV')) throw lacking(stream, `products of ${g.product!.bits}-bit weights and ${g.product!.activationBits}-bit activations, on the array or on the vector engine (MMV)`, g.node);
+  const f = finishOf(stream, step);
+  const homes = { x: stream.homeOf(g.x), y: f.residual === null ? null : stream.homeOf(f.residual), z: stream.homeOf(step.output) };
+  const element = stream.elementOf(g.x);
+  const yElement = f.residual === null ? 'i8' : stream.elementOf(f.residual);
+  const setting: Setting = { stream, g, f, x: element, xOnChip: homes.x.memory === 'ABUF', y: yElement, yOnChip: homes.y?.memory === 'ABUF', zOnChip: homes.z.memory === 'ABUF', onVector };
+  const cut = chooseCut(setting);
   if (cut === null) {
-    const least = needsOf(g, f, 1, 1, 1);
-    const { memories } = stream.machine;
-    if (twice(least.weights) > memories.WBUF) throw tooLarge(stream, 'WBUF', twice(least.weights), g.node);
-    throw tooLarge(stream, 'ABUF', twice(least.patch) + twice(least.residual) + twice(least.middle) + twice(least.out), g.node);
+    const least = needsOf(setting, 1, 1, Math.min(g.outputs, 2));
+    if (copies(least.weights, 2) > stream.machine.memories.WBUF) throw new NoRoom(stream, 'WBUF', copies(least.weights, 2), g.node);
+    throw new NoRoom(stream, 'ABUF', copies(least.patch, 2) + copies(least.residual, 2) + copies(least.middle, 2) + copies(least.out, 2), g.node);
   }
-  const needs = needsOf(g, f, cut.rows, cut.columns, cut.outputs);
-  const pair = (shelf: Shelf, bytes: number): readonly number[] => [shelf.take(bytes), shelf.take(bytes)];
-  const { patch, residual, middle, out, sums, weights, records } = needs;
-  const abuf = new Shelf(stream, 'ABUF', [patch, patch, residual, residual, middle, middle, out, out], g.node);
-  const patches = new Slots(pair(abuf, patch));
-  const [nextResidual, nextMiddle, nextOut] = [residual, middle, out].map((bytes) => turns(pair(abuf, bytes)));
-  const nextSums = turns(pair(new Shelf(stream, 'OBUF', [sums, sums], g.node), sums));
-  const weightSlots = new Slots(pair(new Shelf(stream, 'WBUF', [weights, weights], g.node), weights));
-  const pbuf = new Shelf(stream, 'PBUF', [f.tableBytes, records, records], g.node);
-  const parameters = new Parameters(stream, step, pair(pbuf, records), pbuf.take(f.tableBytes));
-  const outStrides = denseStrides([g.images, g.outHeight, g.outWidth, g.outputs], 1);
+  const { patch, residual, middle, out, sums, weights, records } = needsOf(setting, cut.rows, cut.columns, cut.outputs);
+  const channelPlaces = placesFor(g.images > 1 ? 2 : channelTilesOf(g, cut.outputs));
+  const places = (shelf: Shelf, bytes: number, count = 2): readonly number[] => Array.from({ length: count }, () => shelf.take(bytes));
+  const all = (bytes: number, count = 2): readonly number[] => Array.from({ length: count }, () => bytes);
+  const abuf = new Shelf(stream, 'ABUF', [patch, residual, middle, out].flatMap((bytes) => all(bytes)), g.node);
+  const patches = new Slots(places(abuf, patch));
+  const [nextResidual, nextMiddle, nextOut] = [residual, middle, out].map((bytes) => turns(places(abuf, bytes)));
+  const nextSums = turns(places(new Shelf(stream, 'OBUF', all(sums), g.node), sums));
+  const weightSlots = new Slots(places(new Shelf(stream, 'WBUF', all(weights, channelPlaces), g.node), weights, channelPlaces));
+  const pbuf = new Shelf(stream, 'PBUF', [f.tableBytes, ...all(records, channelPlaces)], g.node);
+  const parameters = new Parameters(stream, step, f, places(pbuf, records, channelPlaces), pbuf.take(f.tableBytes));
+  const outStrides = denseStrides([g.images, g.outHeight, g.outWidth, g.outputs]);
+
+  /** The windows from output pixel (y0, x0) on, reading channels from c0 on. */
+  const see = (image: number, y0: number, x0: number, rows: number, columns: number, c0: number, count: number): Seen => {
+    const [top, left] = [y0 * g.strides[0] - g.top, x0 * g.strides[1] - g.left];
+    const [fromY, fromX] = [Math.min(Math.max(0, top), g.height), Math.min(Math.max(0, left), g.width)];
+    const first = { firstRow: top - fromY, firstColumn: left - fromX };
+    const element0 = g.imageAt(image) + (fromY * g.width + fromX) * g.channels + c0;
+    if (setting.xOnChip) {
+      return { at: homes.x.address + bytesFor(element, element0), image: { imageRows: Math.min(65535, g.height - fromY), imageColumns: Math.min(65535, g.width - fromX), rowPitch: bytesFor(element, g.width * g.channels), columnPitch: bytesFor(element, g.channels), ...first } };
+    }
+    const [toY, toX] = [Math.min(g.height, top + (rows - 1) * g.strides[0] + (g.taps[0] - 1) * g.dilations[0] + 1), Math.min(g.width, left + (columns - 1) * g.strides[1] + (g.taps[1] - 1) * g.dilations[1] + 1)];
+    const [height, width] = [Math.max(0, toY - fromY), Math.max(0, toX - fromX)];
+    const at = patches.take([element0, height, width, count].join(), (place) => moveElements(stream, element, [height, width, count],
+      { memory: 'outside', address: homes.x.address + bytesFor(element, element0), strides: [g.width * g.channels, g.channels, 1] },
+      { memory: 'ABUF', address: place, strides: [width * count, count, 1] }, g.node));
+    return { at, image: { imageRows: height, imageColumns: width, rowPitch: bytesFor(element, width * count), columnPitch: bytesFor(element, count), ...first } };
+  };
 
   const tile = (image: number, y0: number, x0: number, c0: number): void => {
     const [rows, columns] = [Math.min(cut.rows, g.outHeight - y0), Math.min(cut.columns, g.outWidth - x0)];
@@ -177,45 +218,52 @@ export const windowStep = (stream: Stream, step: Step, g: Geometry): void => {
     const group = g.channelwise ? 0 : Math.floor(c0 / perGroup);
     const count = Math.min(cut.outputs, (g.channelwise ? g.outputs : (group + 1) * perGroup) - c0);
     const read = patchChannels(g, count);
-    const [height, width] = patchSize(g, rows, columns);
-    const firstRead = g.channelwise ? c0 : group * read;
     // weights and parameters do not depend on the step before and are loaded while it runs
     parameters.prepare(c0, count);
     const { product } = g;
     const w = product === null ? 0 : weightSlots.take(product.key(image, c0, count), (place) => product.load(image, c0, count, place));
-    const x = patches.take([image, y0, x0, rows, columns, firstRead, read].join(), (place) => loadPatch(stream, g, image, y0, x0, height, width, firstRead, read, place));
+    const seen = see(image, y0, x0, rows, columns, g.channelwise ? c0 : group * read, read);
     const pixels = rows * columns;
-    const size = g.elementBytes;
     const window = {
-      rows, columns, rowStride: g.strides[0] * width * read * size, columnStride: g.strides[1] * read * size,
-      tapRows: g.taps[0], tapColumns: g.taps[1], tapRowStride: g.dilations[0] * width * read * size, tapColumnStride: g.dilations[1] * read * size,
+      rows, columns, ...seen.image, rowStride: g.strides[0], columnStride: g.strides[1], tapRows: g.taps[0], tapColumns: g.taps[1], rowDilation: g.dilations[0], columnDilation: g.dilations[1], border: g.padCode,
     };
     const at = image * outStrides[0] + y0 * outStrides[1] + x0 * outStrides[2] + c0;
-    const box = (bytes: number): readonly [readonly number[], readonly number[]] => [[rows, columns, count], outStrides.slice(1).map((stride) => stride * bytes)];
-    let y: number | null = null;
-    if (f.residual !== null) {
-      y = nextResidual();
-      const [counts, strides] = box(f.residualBytes);
-      move(stream, 'LD', 'ABUF', f.residualBytes, counts, { address: stream.addressOf(f.residual) + at * f.residualBytes, strides }, { address: y, strides: denseStrides(counts, f.residualBytes) }, g.node);
+    /** the pixels of the tile in a tensor of the shape of the result, and dense */
+    const part = [[pixels, count], [g.outputs, 1], [count, 1]] as const;
+    const home = ({ memory, address }: { readonly memory: 'ABUF' | 'outside'; readonly address: number }, of: Element) => ({ memory, address: address + bytesFor(of, at), strides: part[1] });
+    const inPlace = (address: number, of: Element): Rows => ({ memory: 'ABUF', address: address + bytesFor(of, at), element: of, pitch: count === g.outputs ? 0 : bytesFor(of, g.outputs) });
+    let y: Rows | null = null;
+    if (homes.y !== null) {
+      if (setting.yOnChip) y = inPlace(homes.y.address, yElement);
+      else {
+        const place = nextResidual();
+        moveElements(stream, yElement, part[0], home(homes.y, yElement), { memory: 'ABUF', address: place, strides: part[2] }, g.node);
+        y = { memory: 'ABUF', address: place, element: yElement, pitch: 0 };
+      }
     }
-    const [o, z] = [nextSums(), nextOut()];
+    const [o, place] = [nextSums(), nextOut()];
     if (product !== null) {
       const [wChannel, wTap] = product.steps(count);
-      emit(stream, 'MM', {
-        a: x, w, o, aElement: g.element, aBits: String(product.activationBits) as '8', wBits: String(product.bits) as '8', wSigned: product.signed ? 1 : 0, ...window,
+      emit(stream, onVector ? 'MMV' : 'MM', {
+        a: seen.at, w, o, aElement: element, aBits: String(product.activationBits) as '8', wBits: product.bits, wSigned: product.signed ? 1 : 0, ...window,
         depth: g.channelwise ? 1 : read, outputs: count, wChannel, wTap, pitch: count, aZero: product.aZero, wZero: product.wZero, depthwise: g.channelwise ? 1 : 0, accumulate: 0,
       }, g.node);
     } else {
-      const target = g.pool === 'max' ? { zMemory: 'ABUF', z, zElement: g.element } as const : { zMemory: 'OBUF', z: o, zElement: 'i32' } as const;
-      emit(stream, 'POOL', { xMemory: 'ABUF', x, xElement: g.element, ...target, kind: g.pool!, ...window, depth: count }, g.node);
+      const direct = setting.zOnChip && count === g.outputs;
+      const target = g.pool === 'max' ? { zMemory: 'ABUF', z: direct ? homes.z.address + bytesFor(f.out, at) : place, zElement: f.out } as const : { zMemory: 'OBUF', z: o, zElement: 'i32' } as const;
+      emit(stream, 'POOL', { xMemory: 'ABUF', x: seen.at, xElement: element, ...target, kind: g.pool!, ...window, depth: count }, g.node);
+      if (g.pool === 'max' && direct) return;
     }
-    const made = g.pool === 'max' ? { memory: 'ABUF', address: z } as const : parameters.finish(o, pixels, c0, count, y, z, nextMiddle());
-    const [counts, strides] = box(f.outBytes);
-    move(stream, 'ST', made.memory, f.outBytes, counts, { address: stream.addressOf(step.output) + at * f.outBytes, strides }, { address: made.address, strides: denseStrides(counts, f.outBytes) }, g.node);
+    const finishes = f.passes > 0;
+    const z: Rows = finishes && setting.zOnChip ? inPlace(homes.z.address, f.out)
+      : { memory: finishes || g.pool === 'max' ? 'ABUF' : 'OBUF', address: finishes || g.pool === 'max' ? place : o, element: f.out, pitch: 0 };
+    if (finishes) parameters.finish(o, pixels * count, c0, count, y, z, nextMiddle());
+    if (finishes && setting.zOnChip) return;
+    moveElements(stream, f.out, part[0], { memory: z.memory, address: z.address, strides: part[2] }, home(homes.z, f.out), g.node);
   };
 
   const steps = (total: number, by: number): readonly number[] => Array.from({ length: ceilDiv(total, by) }, (_, i) => i * by);
-  const perGroup = g.channelwise ? g.outputs : g.outputs / g.groups;
+  const perGroup = perGroupOf(g);
   const channelStarts = steps(g.outputs, perGroup).flatMap((group) => steps(perGroup, cut.outputs).map((from) => group + from));
   for (const image of steps(g.images, 1)) {
     const pixels = steps(g.outHeight, cut.rows).flatMap((y0) => steps(g.outWidth, cut.columns).map((x0) => [y0, x0] as const));
