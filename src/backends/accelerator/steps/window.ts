@@ -100,11 +100,11 @@ const needsOf = ({ g, f, x, xOnChip, y, yOnChip, zOnChip }: Setting, rows: numbe
   };
 };
 const copies = (bytes: number, count: number): number => count * alignUp(bytes);
-/** Two places, or one for what does not change. */
-const placesFor = (tiles: number): number => Math.min(2, tiles);
+/** Places for so many contents: one each where all take no more than half of the room, so that they can be loaded ahead; else two by turns. */
+const placesFor = (bytes: number, contents: number, room: number): number => (copies(bytes, contents) <= room / 2 ? contents : Math.min(2, contents));
 const fits = ({ stream, f }: Setting, { patch, residual, middle, out, sums, weights, records }: Needs, channelTiles: number): boolean =>
   copies(patch, 2) + copies(residual, 2) + copies(middle, 2) + copies(out, 2) <= roomIn(stream, 'ABUF') && copies(sums, 2) <= roomIn(stream, 'OBUF')
-  && copies(weights, placesFor(channelTiles)) <= roomIn(stream, 'WBUF') && copies(records, placesFor(channelTiles)) + alignUp(f.tableBytes) <= roomIn(stream, 'PBUF');
+  && copies(weights, Math.min(2, channelTiles)) <= roomIn(stream, 'WBUF') && copies(records, Math.min(2, channelTiles)) + alignUp(f.tableBytes) <= roomIn(stream, 'PBUF');
 
 const halvings = (most: number): readonly number[] => {
   const sizes: number[] = [];
@@ -118,6 +118,9 @@ const ceilDiv = (a: number, b: number): number => Math.ceil(a / b);
 const perGroupOf = (g: Geometry): number => (g.channelwise ? g.outputs : g.outputs / g.groups);
 /** Times that weights come to the chip: they depend on the image where the second operand does. */
 const channelTilesOf = (g: Geometry, outputs: number): number => ceilDiv(perGroupOf(g), outputs) * (g.channelwise ? 1 : g.groups);
+
+/** What a tile must save to be worth its instructions. */
+const INSTRUCTION_CYCLES = 2;
 
 const chooseCut = (setting: Setting): Cut | null => {
   const { stream: { machine }, g, f, x, y, xOnChip, yOnChip, zOnChip, onVector } = setting;
@@ -154,7 +157,7 @@ const chooseCut = (setting: Setting): Cut | null => {
       const weightLoads = order === 'pixels inside' || channelTiles <= 2 ? channelTiles : tiles;
       const patchLoads = g.channelwise || order === 'pixels inside' && pixelTiles > 2 ? tiles : pixelTiles;
       const load = (weightLoads * loadWeights + patchLoads * loadPatch) / tiles + residual;
-      const cycles = loadWeights + loadPatch + residual + product + vector + store + (tiles - 1) * Math.max(load, product, vector, store);
+      const cycles = loadWeights + loadPatch + residual + product + vector + store + (tiles - 1) * Math.max(load, product, vector, store) + INSTRUCTION_CYCLES * tiles;
       if (best === null || cycles < best.cycles) best = { rows, columns, outputs, order, cycles };
     }
   }
@@ -183,16 +186,18 @@ export const windowStep = (stream: Stream, step: Step, g: Geometry): void => {
     throw new NoRoom(stream, 'ABUF', copies(least.patch, 2) + copies(least.residual, 2) + copies(least.middle, 2) + copies(least.out, 2), g.node);
   }
   const { patch, residual, middle, out, sums, weights, records } = needsOf(setting, cut.rows, cut.columns, cut.outputs);
-  const channelPlaces = placesFor(g.images > 1 ? 2 : channelTilesOf(g, cut.outputs));
+  const contents = channelTilesOf(g, cut.outputs) * (g.product?.key(0, 0, 1) === g.product?.key(g.images - 1, 0, 1) ? 1 : g.images);
+  const weightPlaces = placesFor(weights, contents, roomIn(stream, 'WBUF'));
+  const recordPlaces = placesFor(records, channelTilesOf(g, cut.outputs), roomIn(stream, 'PBUF') - alignUp(f.tableBytes));
   const places = (shelf: Shelf, bytes: number, count = 2): readonly number[] => Array.from({ length: count }, () => shelf.take(bytes));
   const all = (bytes: number, count = 2): readonly number[] => Array.from({ length: count }, () => bytes);
   const abuf = new Shelf(stream, 'ABUF', [patch, residual, middle, out].flatMap((bytes) => all(bytes)), g.node);
   const patches = new Slots(places(abuf, patch));
   const [nextResidual, nextMiddle, nextOut] = [residual, middle, out].map((bytes) => turns(places(abuf, bytes)));
   const nextSums = turns(places(new Shelf(stream, 'OBUF', all(sums), g.node), sums));
-  const weightSlots = new Slots(places(new Shelf(stream, 'WBUF', all(weights, channelPlaces), g.node), weights, channelPlaces));
-  const pbuf = new Shelf(stream, 'PBUF', [f.tableBytes, ...all(records, channelPlaces)], g.node);
-  const parameters = new Parameters(stream, step, f, places(pbuf, records, channelPlaces), pbuf.take(f.tableBytes));
+  const weightSlots = new Slots(places(new Shelf(stream, 'WBUF', all(weights, weightPlaces), g.node), weights, weightPlaces));
+  const pbuf = new Shelf(stream, 'PBUF', [f.tableBytes, ...all(records, recordPlaces)], g.node);
+  const parameters = new Parameters(stream, step, f, places(pbuf, records, recordPlaces), pbuf.take(f.tableBytes));
   const outStrides = denseStrides([g.images, g.outHeight, g.outWidth, g.outputs]);
 
   /** The windows from output pixel (y0, x0) on, reading channels from c0 on. */
