@@ -1,6 +1,7 @@
 /** The closing table of `compile`. */
 import { gzipSync } from 'node:zlib';
 import type { Bundle } from '../artefact/bundle.ts';
+import type { Report } from '../artefact/report.ts';
 import type { PassRecord } from '../passes/pipeline.ts';
 import { bytesText, decibels, grouped, pairs, table, type Cell, type Terminal } from './terminal.ts';
 
@@ -12,6 +13,7 @@ export const closingTable = (folder: string, { files, manifest, report, certific
     ['targets', manifest.targets.map(({ name, weightBytes, arenaBytes }) => `${name} (weights ${bytesText(weightBytes)}, arena ${bytesText(arenaBytes)})`).join(', ')],
     ['MACs', widths],
     ...(outputs.length === 0 ? [] : [['SQNR', outputs.map(({ name, sqnrDb }) => `${name} ${decibels(sqnrDb)}`).join(', ') + ` against float, ${report.noise!.samples} calibration samples`] as const]),
+    ...(report.ledger.length === 0 ? [] : [['measured', gainsText(report.ledger)] as const]),
     ['integer-only', certificate.integerOnly ? 'yes, certified for the files above' : terminal.style('red', 'NO: see certificate.json')],
     ['time', `${seconds.toFixed(1)} s`],
   ];
@@ -21,6 +23,16 @@ export const closingTable = (folder: string, { files, manifest, report, certific
     ...(worst.length === 0 ? [] : ['', `  least precise layers${keepHint(manifest.bits)}`, table(worst, '    ')]),
   ].join('\n');
 };
+
+/** Passes that measured their changes: sites changed, and dB won at the outputs; report.json has the lines. */
+const gainsText = (ledger: Report['ledger']): string => [...new Set(ledger.map(({ pass }) => pass))].map((name) => {
+  const lines = ledger.filter(({ pass }) => pass === name);
+  const sites = lines.filter(({ site, kept }) => site !== null && kept).length;
+  if (sites === 0) return `${name} stood aside`;
+  const outputs = lines.findLast(({ kept, outputsDb }) => kept && outputsDb !== null)?.outputsDb;
+  const won = outputs ? `, ${outputs.after >= outputs.before ? '+' : ''}${decibels(outputs.after - outputs.before)}` : '';
+  return `${name} (${sites} ${sites === 1 ? 'site' : 'sites'}${won})`;
+}).join(', ');
 
 /** What keeps a layer at more bits, where there are more to be had. */
 const keepHint = (bits: string): string => (bits.startsWith('w8') ? '' : "; --keep '<name>=8' gives one of them 8 bits");

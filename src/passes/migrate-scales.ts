@@ -50,7 +50,7 @@ export const migrateScales = definePass<'float', 'float', MigrateScalesOptions>(
       const list = bestOfFamilies(rankedScales(site, facts), options.leastGain).filter(({ candidate: { family } }) => options.families === 'all' || family === options.families);
       return list.length === 0 ? [] : [{ site, list: list.slice(0, options.refine), probe: probeSite(site.members.map(({ value }) => value), facts) }];
     });
-    if (sites.length === 0) return graph;
+    if (sites.length === 0) return settle(facts, [], 0, context);
     const probes = sites.map(({ probe }) => probe);
     const recording = record(graph, probes, recordedSamples(graph, probes, context.calibration.samples));
     const proposals = sites.flatMap((ranked, i) => {
@@ -85,8 +85,8 @@ const proposed = ({ site, list, probe }: Ranked, recording: Recording, facts: Fa
     const sqnrAfter = probedSqnr(probe, (value) => changes.get(value) ?? identity, recording, facts);
     if (best !== null && sqnrAfter - sqnrBefore <= best.gainDb) continue;
     best = {
-      changes, gainDb: sqnrAfter - sqnrBefore,
-      note: { site: nameOf(site, facts), text: `scales by ${candidate.family}`, figures: { parameter: candidate.parameter, sqnrBefore, sqnrAfter } },
+      changes, gainDb: sqnrAfter - sqnrBefore, siteDb: { before: sqnrBefore, after: sqnrAfter },
+      note: { site: nameOf(site, facts), text: `scales by ${candidate.family}`, figures: { parameter: candidate.parameter } },
     };
   }
   return best;

@@ -28,6 +28,27 @@ export interface Note {
   readonly text: string;
   /** named figures, for instance { sqnrDb: 41.2 } */
   readonly figures?: Readonly<Record<string, number | string>>;
+  /** what was measured for and against a change: a line of the ledger in `report.json` */
+  readonly gain?: Gain;
+}
+
+/** Signal to noise against the float model, in dB. */
+export interface BeforeAfter {
+  readonly before: number;
+  readonly after: number;
+}
+
+/** What a change is worth. A pass that finds no gain leaves the graph alone and says so with `kept: false`. */
+export interface Gain {
+  readonly kept: boolean;
+  /** of the results of the site, on recorded samples; null where only the outputs were measured */
+  readonly siteDb: BeforeAfter | null;
+  /** of the outputs of the quantised network, on samples it was not chosen with; null where only the site was measured */
+  readonly outputsDb: BeforeAfter | null;
+  /** more bytes of constants; negative where some are saved */
+  readonly bytes: number;
+  /** more integer operations in a run: products, sums, look-ups */
+  readonly operations: number;
 }
 
 export interface Pass<From extends Stage = Stage, To extends Stage = Stage, O extends object = object> {

@@ -45,7 +45,7 @@ export const shiftChannels = definePass<'float', 'float', ShiftChannelsOptions>(
       const found = readValues(site, facts).length === 0 ? null : shifted(site, scaleSites, facts, options.leastGain);
       return found === null ? [] : [found];
     });
-    if (promising.length === 0) return graph;
+    if (promising.length === 0) return settle(facts, [], 0, context);
     const probes = promising.map(({ probe }) => probe);
     const recording = record(graph, probes, recordedSamples(graph, probes, context.calibration.samples));
     const proposals = promising.flatMap((one, i) => {
@@ -88,6 +88,7 @@ const proposed = ({ site, shifts, scales, probe }: Shifted, recording: Recording
     changes: shifts,
     companions: scales,
     gainDb: Math.max(sqnrAfter - sqnrBefore, scaledAfter - scaledBefore),
-    note: { site: readValues(site, facts)[0].name, text: 'centred channels', figures: { sqnrBefore, sqnrAfter, scaledBefore, scaledAfter } },
+    siteDb: { before: sqnrBefore, after: sqnrAfter },
+    note: { site: readValues(site, facts)[0].name, text: 'centred channels', figures: { scaledBefore, scaledAfter } },
   };
 };

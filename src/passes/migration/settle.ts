@@ -3,7 +3,7 @@
  * passes that migrate channels; each says what it did, and what it measured, with `context.note`.
  */
 import type { Graph, Value } from '../../ir/graph.ts';
-import type { Note, PassContext } from '../pass.ts';
+import type { BeforeAfter, Gain, Note, PassContext } from '../pass.ts';
 import { applyChanges, preservesFunction } from './apply.ts';
 import { changed, scaleAt, shiftAt, type Change } from './change.ts';
 import { joined } from './search.ts';
@@ -16,11 +16,18 @@ export interface Proposal {
   readonly companions?: readonly [ReadonlyMap<Value, Change>, ReadonlyMap<Value, Change>];
   /** gain at the site in dB, by which proposals are ranked */
   readonly gainDb: number;
+  /** signal to noise at the site, as it is measured without and with the change */
+  readonly siteDb: BeforeAfter;
   readonly note: Note;
 }
 
 /** Samples on which the float graphs are compared. */
 const CHECKED = 4;
+
+/** Changes of coordinates end in constants that were there before: they take no bytes and no operations. */
+const free: Pick<Gain, 'bytes' | 'operations'> = { bytes: 0, operations: 0 };
+
+const noteOf = ({ note, siteDb }: Proposal, kept: boolean, text = note.text): Note => ({ ...note, text, gain: { kept, siteDb, outputsDb: null, ...free } });
 
 /**
  * Applies the proposals that keep the function and, together, improve the outputs by at least `leastGainDb`; the weaker half is given up as
@@ -29,13 +36,16 @@ const CHECKED = 4;
 export const settle = async (
   { graph, moments, widths }: Facts, proposals: readonly Proposal[], leastGainDb: number, context: PassContext,
 ): Promise<Graph<'float'>> => {
-  if (proposals.length === 0) return graph;
+  if (proposals.length === 0) {
+    context.note({ site: null, text: 'no site gains', gain: { kept: false, siteDb: null, outputsDb: null, ...free } });
+    return graph;
+  }
   const samples = spreadSamples(context.calibration!.samples, 0, 1, CHECKED);
   const exact = (list: readonly Proposal[]): boolean => preservesFunction(graph, applyChanges(graph, joined(...list.map(({ changes }) => changes))), samples);
   const all = [...proposals].sort((a, b) => b.gainDb - a.gainDb);
   let kept = exact(all) ? all : all.filter((one) => {
     const keeps = exact([one]);
-    if (!keeps) context.note({ ...one.note, text: `${one.note.text}: left out, float32 rounding would change the outputs` });
+    if (!keeps) context.note(noteOf(one, false, `${one.note.text}: left out, float32 rounding would change the outputs`));
     return keeps;
   });
   const trial = openTrial(graph, widths, context);
@@ -46,16 +56,17 @@ export const settle = async (
   const before = await measured([]);
   for (; kept.length > 0; kept = kept.slice(0, Math.floor(kept.length / 2))) {
     const after = await measured(kept);
-    const figures = before === null || after === null ? {} : { sqnrBefore: before, sqnrAfter: after };
-    if (before === null || after === null || after >= before + leastGainDb) {
-      kept.forEach(({ note }) => context.note(note));
-      context.note({ site: null, text: before === null ? `${kept.length} sites; the outputs could not be measured` : `${kept.length} sites`, figures });
+    const outputsDb = before === null || after === null ? null : { before, after };
+    if (outputsDb === null || outputsDb.after >= outputsDb.before + leastGainDb) {
+      for (const one of all) context.note(noteOf(one, kept.includes(one), kept.includes(one) ? undefined : `${one.note.text}: left out, the outputs do not gain`));
+      const text = `${kept.length} sites${outputsDb === null ? '; the outputs could not be measured' : ''}`;
+      context.note({ site: null, text, gain: { kept: true, siteDb: null, outputsDb, ...free } });
       const changes = joined(...kept.map((one) => one.changes));
       const settled = applyChanges(graph, changes);
       context.calibration!.adoptMoments(settled, movedMoments(moments, changes));
       return settled;
     }
-    context.note({ site: null, text: `${kept.length} sites did not improve the outputs`, figures });
+    context.note({ site: null, text: `${kept.length} sites did not improve the outputs`, gain: { kept: false, siteDb: null, outputsDb, ...free } });
   }
   return graph;
 };
