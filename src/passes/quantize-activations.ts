@@ -7,7 +7,7 @@
  *  - the result of a convolution or linear map that only an addition reads stays real (`f32`): the kernel adds its accumulator to the
  *    other operand and rounds once;
  *  - values that move elements without arithmetic (reshape, concat, max pool, …) share one type;
- *  - the residual stream, logits and graph outputs are 16 bits wide;
+ *  - the residual stream, logits, graph outputs, and sums of linear maps that are added to further ones are 16 bits wide;
  *  - what is multiplied by weights is `bits` wide, and what is multiplied by another activation `attention` bits: these widths decide
  *    what a multiplier costs. The network's inputs, pooled vectors, operands of tables and sums that passed no activation have 8;
  *  - a reader that wants fewer bits than a value has gets a copy (`quantize`);
@@ -298,9 +298,16 @@ class Typing {
     if (this.outputs.has(value) && this.options.outputBits === 16) return true;
     const users = this.users.get(value) ?? [];
     if (users.some((node) => node.op === 'softmax')) return true;
+    if (users.length === 1 && this.isPartialSum(value) && users[0].op === 'add' && operandsOf(users[0]).every((operand) => this.isPartialSum(operand))) return true;
     if (this.options.residual === 'narrow') return false;
     if (isNode(value.def) && value.def.op === 'add' && users.some((node) => node.op === 'layer_norm')) return true;
     return users.some((node) => node.op === 'add') && (this.options.residual === 'wide' || this.onNormalizedStream(value));
+  }
+
+  /** A linear map, or a sum of nothing but linear maps, that only one node reads: a part of a product that was cut into groups. */
+  private isPartialSum(value: Value): boolean {
+    if (!isNode(value.def) || !this.soleUse(value)) return false;
+    return value.def.op === 'linear' || (value.def.op === 'add' && operandsOf(value.def).every((operand) => this.isPartialSum(operand)));
   }
 
   /** Whether a chain of additions leads from the value to a LayerNorm, or from one to it. */

@@ -1,5 +1,5 @@
 /**
- * Sorts channels by their range, so that neighbours are alike:
+ * Sorts channels by their range, so that neighbours are alike, and gives groups of neighbours scales of their own:
  *
  *     %h = linear(%x, %W1, %b1); %y = linear(relu(%h), %W2)   →   rows of %W1 and %b1, and columns of %W2, in the order of the ranges of %h
  *
@@ -7,41 +7,55 @@
  * and attention heads, chains of convolutions, and the residual stream with everything that writes or reads it. All orders end in
  * constants, so the program does the same work as before.
  *
- * What is gained is room for scales of groups of neighbours whose ratios are powers of two, and for block formats; a tensor with one
- * scale does not see the order of its channels. The pass says what groups would gain, and leaves alone what they would not.
+ * A tensor with one scale does not see the order of its channels. What is gained is room for groups of like channels, each with its own
+ * codes: hidden values between linear maps are cut where that pays (migration/hidden-groups.ts), each group a product of its own, the
+ * products joined by a two-operand rescale. This also serves where scales cannot migrate, as behind GELU. A cut is kept where the outputs
+ * of the quantised network gain on samples it was not chosen with.
  *
  * Sources: Yuan et al. 2023, RPTQ; Trukhanov and Soloveychik 2024, Accurate Block Quantization in LLMs with Outliers.
  */
-import { int, real } from '../ir/op.ts';
-import type { Value } from '../ir/graph.ts';
+import { int, oneOf, real } from '../ir/op.ts';
+import type { Graph, Value } from '../ir/graph.ts';
+import { createCalibration, type ChannelMoments } from '../calibration/calibration.ts';
+import { createExecutor } from '../calibration/executor.ts';
 import { decibels } from '../calibration/metrics.ts';
-import type { ChannelMoments } from '../calibration/calibration.ts';
+import { samplesInMemory, type Sample } from '../calibration/samples.ts';
+import { tensor, tensorType } from '../ir/type.ts';
 import { applyChanges, preservesFunction } from './migration/apply.ts';
 import type { Change } from './migration/change.ts';
 import { channelClasses, orderChanges, type OrderSite } from './migration/channel-classes.ts';
+import { alone, bytesOf, hiddenValues, inGroups, operationsOf, readBy, type Hidden } from './migration/hidden-groups.ts';
 import { bestGroups } from './migration/partition.ts';
-import { spreadSamples } from './migration/trial.ts';
-import { definePass } from './pass.ts';
+import { widthOptions, type Widths } from './migration/site-loss.ts';
+import { affordable, openTrial, spreadSamples } from './migration/trial.ts';
+import { definePass, type BeforeAfter, type PassContext } from './pass.ts';
 
-export interface ReorderChannelsOptions {
+export interface ReorderChannelsOptions extends Widths {
   readonly groups: number;
   readonly multiple: number;
   readonly leastGain: number;
+  readonly cut: 'measured' | 'never';
+  readonly leastOutputGain: number;
 }
 
 /** Samples on which the float graphs are compared. */
 const CHECKED = 4;
+/** Fewest and most samples that the layers of one hidden value are measured on. */
+const [FEWEST, MOST] = [4, 12];
 
 export const reorderChannels = definePass<'float', 'float', ReorderChannelsOptions>({
   name: 'reorder-channels',
   from: 'float',
   to: 'float',
-  summary: 'sort channels by range, for groups and blocks of like channels',
+  summary: 'sort channels by range, and give groups of like channels scales of their own where that pays',
   paper: 'Yuan et al. 2023, RPTQ: Reorder-Based Post-Training Quantization for Large Language Models',
   options: {
-    groups: int('groups of channels that would have a scale of their own', 4),
+    ...widthOptions,
+    groups: int('most groups of channels with a scale of their own', 2),
     multiple: int('groups end at multiples of so many channels', 8),
-    leastGain: real('dB that groups must gain over one scale for all channels', 1),
+    leastGain: real('dB that the noise of groups must lie below that of one scale for all channels, for a site to be sorted', 1),
+    cut: oneOf('whether hidden values are cut into groups: where it is measured to gain, or never', ['measured', 'never'], 'measured'),
+    leastOutputGain: real('dB that the layers of a cut value, and the outputs, must gain', 0.3),
   },
   async run(graph, options, context) {
     if (context.calibration === null) return graph;
@@ -57,9 +71,85 @@ export const reorderChannels = definePass<'float', 'float', ReorderChannelsOptio
     for (const { site, gainDb, ends } of sorted) {
       context.note({ site: site.values[0].name, text: 'channels in the order of their ranges', figures: { values: site.values.length, gainOfGroupsDb: gainDb, groupEnds: ends.join(' ') } });
     }
-    return next;
+    return options.cut === 'never' ? next : cutWhereItPays(next, sorted, options, context);
   },
 });
+
+/** A hidden value whose layers gain by groups. */
+interface Cut {
+  readonly hidden: Hidden;
+  readonly ends: readonly number[];
+  readonly siteDb: BeforeAfter;
+}
+
+/** Cuts the hidden values whose own layers gain, as far as the outputs of the network gain; the weaker half is given up while they do not. */
+const cutWhereItPays = async (graph: Graph<'float'>, sorted: readonly Sorted[], options: ReorderChannelsOptions, context: PassContext): Promise<Graph<'float'>> => {
+  const endsOf = new Map(sorted.flatMap(({ site, ends }) => (site.blocks > 1 ? [] : site.values.map(({ name }) => [name, ends] as const))));
+  const candidates = hiddenValues(graph).flatMap((hidden) => {
+    const ends = endsOf.get(readBy(hidden).name);
+    return ends !== undefined && ends.length > 1 ? [{ hidden, ends }] : [];
+  });
+  if (candidates.length === 0) return graph;
+  const inputs = recorded(graph, candidates.map(({ hidden }) => hidden), context);
+  const gaining: Cut[] = [];
+  for (const [i, { hidden, ends }] of candidates.entries()) {
+    context.progress('reorder-channels', i, candidates.length);
+    const siteDb = await measuredAlone(hidden, ends, inputs, options, context);
+    if (siteDb === null) continue;
+    if (siteDb.after - siteDb.before >= options.leastOutputGain) gaining.push({ hidden, ends, siteDb });
+    else context.note({ site: readBy(hidden).name, text: 'one scale serves as well as groups', gain: { kept: false, siteDb, outputsDb: null, ...costOf(hidden, ends) } });
+  }
+  gaining.sort((a, b) => (b.siteDb.after - b.siteDb.before) - (a.siteDb.after - a.siteDb.before));
+  const cutAt = (cuts: readonly Cut[]): Graph<'float'> => inGroups(graph, new Map(cuts.map(({ hidden, ends }) => [hidden, ends])), 'reorder-channels');
+  const trial = openTrial(graph, options, context);
+  const before = gaining.length === 0 ? null : await trial.sqnrDb(graph);
+  for (let kept: readonly Cut[] = before === null ? [] : gaining; kept.length > 0; kept = kept.slice(0, Math.floor(kept.length / 2))) {
+    const made = cutAt(kept);
+    const outputsDb = { before: before!, after: await trial.sqnrDb(made) ?? -Infinity };
+    const gains = outputsDb.after - outputsDb.before >= options.leastOutputGain;
+    const cost = kept.map(({ hidden, ends }) => costOf(hidden, ends));
+    if (gains) {
+      for (const { hidden, ends, siteDb } of gaining) {
+        const keeps = kept.some((one) => one.hidden === hidden);
+        context.note({ site: readBy(hidden).name, text: keeps ? `${ends.length} groups` : 'groups left out, the outputs do not gain', gain: { kept: keeps, siteDb, outputsDb: null, ...costOf(hidden, ends) } });
+      }
+    }
+    context.note({
+      site: null, text: gains ? `${kept.length} hidden values in groups` : `${kept.length} hidden values in groups did not improve the outputs`,
+      gain: { kept: gains, siteDb: null, outputsDb, bytes: total(cost, ({ bytes }) => bytes), operations: total(cost, ({ operations }) => operations) },
+    });
+    if (gains) return made;
+  }
+  return graph;
+};
+
+const total = <T>(list: readonly T[], of: (one: T) => number): number => list.reduce((sum, one) => sum + of(one), 0);
+const costOf = (hidden: Hidden, ends: readonly number[]): { readonly bytes: number; readonly operations: number } =>
+  ({ bytes: bytesOf(hidden, ends.length), operations: operationsOf(hidden, ends.length) });
+
+/** What the first layers of hidden values read, on samples of both halves of the set, by the name of the value. */
+const recorded = (graph: Graph<'float'>, hidden: readonly Hidden[], { calibration }: PassContext): ReadonlyMap<string, readonly Float32Array[]> => {
+  const found = new Map(hidden.map(({ first }) => [(first.inputs['x'] as Value).name, [] as Float32Array[]]));
+  const executor = createExecutor(graph);
+  for (const sample of spreadSamples(calibration!.samples, 0, 1, 2 * affordable(graph, FEWEST, MOST))) {
+    executor.run(sample, ({ name }, { data }) => found.get(name)?.push((data as Float32Array).slice()));
+  }
+  return found;
+};
+
+/** Signal to noise of the layers of a hidden value by themselves, with one scale and with groups; null where it cannot be measured. */
+const measuredAlone = async (hidden: Hidden, ends: readonly number[], inputs: ReadonlyMap<string, readonly Float32Array[]>, options: ReorderChannelsOptions, context: PassContext): Promise<BeforeAfter | null> => {
+  const whole = alone(hidden);
+  const [input] = whole.inputs;
+  const samples = (inputs.get(input.name) ?? []).map((data): Sample => ({ [input.name]: tensor(tensorType('f32', input.type.shape), data) }));
+  if (samples.length < 2) return null;
+  const calibration = createCalibration(samplesInMemory(whole.inputs, samples), { data: null, threads: 1 });
+  const trial = openTrial(whole, options, { ...context, calibration });
+  const [only] = hiddenValues(whole);
+  if (only === undefined) return null;
+  const [before, after] = [await trial.sqnrDb(whole), await trial.sqnrDb(inGroups(whole, new Map([[only, ends]]), 'reorder-channels'))];
+  return before === null || after === null ? null : { before, after };
+};
 
 interface Sorted {
   readonly site: OrderSite;
