@@ -45,12 +45,9 @@ export const numberList = (flag: string, text: string): readonly number[] => {
   return values.every(Number.isFinite) ? values : wrong(flag, text, 'one number, or one for each channel, as in 123.7,116.3,103.5,');
 };
 
-/** Widths that this version quantizes to. */
-const availableBits = ['w8a8'];
 
 export const widths = (text: string): string => {
-  if (!/^w[2-8]a([4-8]|16)$/.test(text)) return wrong('--bits', text, 'weight and activation widths, as in w8a8,');
-  if (!availableBits.includes(text)) throw new CompileError(errors.optionNotAvailable('--bits', text, `available: ${availableBits.join(', ')}`), 'usage');
+  if (!/^w[2-8]a([4-8]|16)$/.test(text)) return wrong('--bits', text, 'weight and activation widths, w2 to w8 and a4 to a8 or a16, as in w8a8,');
   return text;
 };
 

@@ -132,9 +132,10 @@ export const productSum = (left: number, right: number): ProductSum => {
 type AddRows = (y: Float32Array, x: Float32Array, count: number) => void;
 
 const plainSum = (matrix: Float64Array, left: number, right: number): AddRows => (y, x, count) => {
-  for (let r = 0; r < count; r++) for (let i = 0; i < left; i++) {
-    const factor = y[r * left + i];
-    for (let j = 0; j < right; j++) matrix[i * right + j] += factor * x[r * right + j];
+  for (let i = 0; i < left; i++) for (let j = 0; j < right; j++) {
+    let sum = 0;
+    for (let r = 0, a = i, b = j; r < count; r++, a += left, b += right) sum += y[a] * x[b];
+    matrix[i * right + j] += sum;
   }
 };
 

@@ -24,7 +24,7 @@ const scaleFor = (span: number, codes: number): number => Math.fround(span / cod
 export const symmetricType = (dtype: IntegerDType, largest: number, codes = rangeOf(dtype)[1]): TensorType =>
   tensorType(dtype, [], { kind: 'uniform', scale: scaleFor(largest, codes), zero: 0, axis: null, low: -codes, high: codes });
 
-export const wideType = (range: Range): TensorType => symmetricType('i16', Math.max(range.high, -range.low) * WIDE_HEADROOM);
+export const wideType = (range: Range, codes?: number): TensorType => symmetricType('i16', Math.max(range.high, -range.low) * WIDE_HEADROOM, codes);
 
 /** 2 to 8 bits, stored as bytes. */
 export const narrowType = (range: Range, bits: number, symmetric: boolean): TensorType => {

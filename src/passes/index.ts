@@ -3,6 +3,7 @@ import { canonicalizePasses } from './canonicalize.ts';
 import { composeTables } from './compose-tables.ts';
 import { correctBias } from './correct-bias.ts';
 import { expandPluginOps } from './expand-plugin-ops.ts';
+import { fitWeights } from './fit-weights.ts';
 import { lowerToKernels } from './lower-to-kernels.ts';
 import { migrateScales } from './migrate-scales.ts';
 import { normalizeInput } from './normalize-input.ts';
@@ -15,11 +16,11 @@ import { rewriteGelu } from './rewrite-gelu.ts';
 import { shiftChannels } from './shift-channels.ts';
 
 export const builtInPasses: readonly AnyPass[] = [
-  normalizeInput, ...canonicalizePasses, expandPluginOps, pruneDeadInputs, rewriteGelu, shiftChannels, migrateScales, reorderChannels, quantizeActivations, quantizeWeights, correctBias, lowerToKernels, composeTables,
+  normalizeInput, ...canonicalizePasses, expandPluginOps, pruneDeadInputs, rewriteGelu, shiftChannels, migrateScales, reorderChannels, quantizeActivations, quantizeWeights, correctBias, fitWeights, lowerToKernels, composeTables,
 ];
 
 export * from './canonicalize.ts';
-export { composeTables, correctBias, expandPluginOps, lowerToKernels, migrateScales, normalizeInput, pruneDeadInputs, quantizeActivations, quantizeWeights, reorderChannels, rewriteGelu, shiftChannels };
+export { composeTables, correctBias, expandPluginOps, fitWeights, lowerToKernels, migrateScales, normalizeInput, pruneDeadInputs, quantizeActivations, quantizeWeights, reorderChannels, rewriteGelu, shiftChannels };
 export { bareContext, completeOptions, definePass, runPass, type AnyPass, type Note, type Pass, type PassContext } from './pass.ts';
 export { parsePipeline, printPipeline, resolvePipeline, runPipeline, toPipeline, type PassRecord, type Pipeline, type PipelineObserver, type ResolvedStep, type Step } from './pipeline.ts';
 export { parseBits, placePasses, presetPipeline, withoutPasses, type PresetRequest } from './presets.ts';

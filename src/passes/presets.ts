@@ -5,7 +5,7 @@ import { canonicalizePasses } from './canonicalize.ts';
 import type { Pipeline, Step } from './pipeline.ts';
 
 export interface PresetRequest {
-  /** `w8a8`: weight bits 2 to 8, activation bits 4 to 8 */
+  /** `w8a8`: weight bits 2 to 8, activation bits 4 to 8 or 16 */
   readonly bits: string;
   readonly normalization: { readonly mean: readonly number[]; readonly std: readonly number[] } | null;
 }
@@ -21,8 +21,7 @@ export const presetPipeline = ({ bits, normalization }: PresetRequest): Pipeline
     step('shift-channels', { weights, activations }),
     step('migrate-scales', { weights, activations }),
     step('quantize-activations', { bits: activations, range: activations < 8 ? 'mse' : 'min-max' }),
-    step('quantize-weights', { bits: weights }),
-    step('correct-bias'),
+    ...(weights < 8 ? [step('fit-weights', { bits: weights })] : [step('quantize-weights', { bits: weights }), step('correct-bias')]),
     step('lower-to-kernels'),
     step('compose-tables'),
   ];
@@ -30,7 +29,7 @@ export const presetPipeline = ({ bits, normalization }: PresetRequest): Pipeline
 
 /** `w4a8` → { weights: 4, activations: 8 } */
 export const parseBits = (bits: string): { readonly weights: number; readonly activations: number } => {
-  const found = /^w([2-8])a([4-8])$/.exec(bits);
+  const found = /^w([2-8])a([4-8]|16)$/.exec(bits);
   if (found === null) throw new CompileError(errors.badBits(bits), 'usage');
   return { weights: Number(found[1]), activations: Number(found[2]) };
 };

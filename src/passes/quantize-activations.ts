@@ -9,7 +9,7 @@
  *  - values that move elements without arithmetic (reshape, concat, max pool, …) share one type;
  *  - the residual stream, logits, graph outputs, and sums of linear maps that are added to further ones are 16 bits wide;
  *  - what is multiplied by weights is `bits` wide, and what is multiplied by another activation `attention` bits: these widths decide
- *    what a multiplier costs. The network's inputs, pooled vectors, operands of tables and sums that passed no activation have 8;
+ *    what a multiplier costs. Of 16 bits only so many codes are used that sums of products with 8-bit weights stay within 32 bits. The network's inputs, pooled vectors, operands of tables and sums that passed no activation have 8;
  *  - a reader that wants fewer bits than a value has gets a copy (`quantize`);
  *  - attention and activation-by-activation products read symmetric codes, everything else affine ones: real = (code − zero)·scale.
  *
@@ -26,7 +26,7 @@ import { int, oneOf, real } from '../ir/op.ts';
 import { quantize, unaryOps, type FloatNode } from '../ir/ops/index.ts';
 import { mapOperands } from '../ir/rewrite.ts';
 import { Builder } from '../ir/build.ts';
-import type { TensorType } from '../ir/type.ts';
+import type { Tensor, TensorType } from '../ir/type.ts';
 import { sizeOf } from '../ir/dim.ts';
 import type { Range } from '../calibration/range.ts';
 import type { RangeRequest, ValueRange } from '../calibration/calibration.ts';
@@ -52,7 +52,7 @@ export const quantizeActivations = definePass<'float', 'quant', QuantizeActivati
   paper: 'Jacob et al. 2018, Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference',
   changes: 'rounding to the chosen codes, saturation outside the calibrated range',
   options: {
-    bits: int('width of what is multiplied by weights, 2 to 8', 8),
+    bits: int('width of what is multiplied by weights, 2 to 8 or 16', 8),
     attention: int('width of what is multiplied by other activations, 2 to 8', 8),
     range: oneOf('how the range of up to 8 bits is taken from the calibration data; auto is min-max for 8 bits and mse for fewer', ['auto', 'min-max', 'percentile', 'mse'], 'auto'),
     percentile: real('share of values inside the range when range is percentile', 0.9999),
@@ -282,7 +282,7 @@ class Typing {
     // what an absorbed activation reads is gone: its result stands in its place
     const replaced = new Set([...this.absorbed.values()].map((node) => (node.inputs as { x: Value }).x));
     const range = unionOf(members.filter((value) => !replaced.has(value)).map((value) => this.rangeOf(value, form, rangeOf)));
-    return form.width === 16 ? wideType(range) : narrowType(range, form.width, form.symmetric);
+    return form.width === 16 ? wideType(range, this.mostCodes(members)) : narrowType(range, form.width, form.symmetric);
   }
 
   /** The range of a value, limited by the activation that it went through. */
@@ -292,6 +292,13 @@ class Typing {
     if (activation === undefined) return found;
     const { floor, ceiling } = activationBounds(activation);
     return { low: Math.max(found.low, floor), high: Math.min(found.high, ceiling) };
+  }
+
+  /** The greatest 16-bit code with which no sum of a layer that reads the values as they are can leave 32 bits. */
+  private mostCodes(members: readonly Value[]): number {
+    const read = members.flatMap((value) => (this.users.get(value) ?? []).filter((node) => this.copyForm(node, value) === null));
+    const gains = read.map((node) => codeGain(constantOf((node.inputs as { weight?: Value }).weight ?? null)));
+    return Math.min(WIDEST_CODE, Math.floor(GREATEST_SUM / Math.max(1, ...gains)));
   }
 
   private isWide(value: Value): boolean {
@@ -329,6 +336,27 @@ class Typing {
     return now(value);
   }
 }
+
+/** 2^31 with room for codes that round up and are refitted. */
+const GREATEST_SUM = 0.8 * 2 ** 31;
+const WIDEST_CODE = 2 ** 15 - 1;
+/** Greatest Σ|q| over the rows of a weight whose largest number becomes the code 127; 0 without weights. */
+const codeGain = (weight: Tensor | null): number => {
+  if (weight === null || weight.type.dtype !== 'f32') return 0;
+  const rows = weight.type.shape[0] as number;
+  const length = weight.data.length / rows;
+  let most = 0;
+  for (let row = 0; row < rows; row++) {
+    let [largest, sum] = [0, 0];
+    for (let i = row * length; i < (row + 1) * length; i++) {
+      const magnitude = Math.abs(weight.data[i] as number);
+      largest = Math.max(largest, magnitude);
+      sum += magnitude;
+    }
+    if (largest > 0) most = Math.max(most, (127 * sum) / largest + length / 2);
+  }
+  return most;
+};
 
 const tiedOperands = (node: Node): readonly Value[] => {
   if (node.op === 'gather') return [];

@@ -1,0 +1,71 @@
+/**
+ * Local search on a row of rounded weights: with δ = w − s·q and the form E = δ·A·δᵀ, A = gram + λ·I, two moves lower E exactly.
+ *
+ *     step    s' = w·A·qᵀ / q·A·qᵀ, the step of least loss for the codes as they are
+ *     flip    q_j → q_j ± 1 changes E by ∓2·s·(A·δ)_j + s²·A_jj; A·δ is kept up to date, so a flip costs one row of A
+ *
+ * Flips go to the code whose change lowers E most, until none does. Both alternate until neither helps. Sources: Zhong et al. 2024,
+ * ERQ (flips); Nahshan et al. 2019, Loss aware post-training quantization (refit of the step).
+ */
+import type { RoundedRow } from './quadratic-form.ts';
+
+/** Alternations of step and flips, at most. */
+const ROUNDS = 4;
+/** Flips for each weight of a row in one round, at most. */
+const FLIPS_PER_WEIGHT = 1;
+/** A move counts when it lowers the form by more than this share: less is rounding of the sums. */
+const LEAST_GAIN = 1e-9;
+
+/** `gram` is [n, n], row-major and symmetric; the loss of `rounded` must be its form. Codes stay in [−most, most]. */
+export const refineRow = (gram: Float64Array, damping: number, w: Float64Array, rounded: RoundedRow, most: number): RoundedRow => {
+  const n = w.length;
+  const codes = rounded.codes.slice();
+  let { step, loss } = rounded;
+  const [ofWeights, ofCodes] = [product(gram, damping, w), product(gram, damping, codes)];
+  let power = inner(codes, ofCodes);
+  const total = inner(w, ofWeights);
+  const lossAt = (s: number): number => total - 2 * s * inner(w, ofCodes) + s * s * power;
+  for (let round = 0; round < ROUNDS; round++) {
+    const start = loss;
+    if (power > 0) {
+      const refit = Math.fround(inner(w, ofCodes) / power);
+      if (refit > 0 && lossAt(refit) < loss) [step, loss] = [refit, lossAt(refit)];
+    }
+    for (let flips = 0; flips < FLIPS_PER_WEIGHT * n; flips++) {
+      let [best, gain, change] = [-1, loss * LEAST_GAIN, 0];
+      for (let j = 0; j < n; j++) {
+        const slope = ofWeights[j] - step * ofCodes[j];
+        const direction = slope > 0 ? 1 : -1;
+        if (Math.abs(codes[j] + direction) > most) continue;
+        const found = step * (2 * Math.abs(slope) - step * (gram[j * n + j] + damping));
+        if (found > gain) [best, gain, change] = [j, found, direction];
+      }
+      if (best < 0) break;
+      power += 2 * change * ofCodes[best] + gram[best * n + best] + damping;
+      codes[best] += change;
+      for (let j = 0, at = best * n; j < n; j++, at++) ofCodes[j] += change * gram[at];
+      ofCodes[best] += change * damping;
+      loss -= gain;
+    }
+    if (loss >= start * (1 - LEAST_GAIN)) break;
+  }
+  return { codes, step, loss: Math.max(0, loss) };
+};
+
+const inner = (a: ArrayLike<number>, b: ArrayLike<number>): number => {
+  let sum = 0;
+  for (let i = 0; i < a.length; i++) sum += a[i] * b[i];
+  return sum;
+};
+
+/** A·x, from the places where x is not 0. */
+const product = (gram: Float64Array, damping: number, x: ArrayLike<number>): Float64Array => {
+  const n = x.length;
+  const out = Float64Array.from(x, (one) => damping * one);
+  for (let i = 0; i < n; i++) {
+    const factor = x[i];
+    if (factor === 0) continue;
+    for (let j = 0, at = i * n; j < n; j++, at++) out[j] += factor * gram[at];
+  }
+  return out;
+};

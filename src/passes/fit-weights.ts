@@ -1,0 +1,312 @@
+/**
+ * Rounds the weights of layers to integer codes so that each layer keeps the outputs of the float model on inputs that already carry all
+ * rounding before it. In execution order, for each layer y = W·x + b with a symmetric step for each output channel:
+ *
+ *  1. regression: W moves to W' = W + R·(C + λ)⁻¹, which makes up for what the rounding of activations did to x (ERQ);
+ *  2. rounding: for each of several steps, codes by nearest plane under δ·(C + λ)·δᵀ, which are those of GPTQ; the step of least loss wins;
+ *  3. refinement: the step refitted to the codes and single codes flipped, as long as the same form falls;
+ *  4. bias: the mean output of each channel becomes that of the float model.
+ *
+ * C is the covariance of the layer's inputs and R that of inputs and errors (reconstruction/layer-sums.ts), collected once for a layer. One
+ * λ serves all steps, so each works on the same loss. Where a sum follows that adds the result to another value, the target is the sum of
+ * the float model less that value as it is by now: the layer makes up for errors of the residual stream as well.
+ *
+ *     %w = const : f32[64, 576]; %y = linear(%x, %w, %b)  →  %w = const : i4<axis 0: …>[64, 576]; %y = linear(%x, %w, %b.fitted)
+ *
+ * Sources: Zhong et al. 2024, ERQ; Frantar et al. 2022, GPTQ; Nagel et al. 2019, Data-free quantization (bias).
+ */
+import { Builder } from '../ir/build.ts';
+import { CompileError } from '../ir/diagnostic.ts';
+import { sizeOf, staticShape } from '../ir/dim.ts';
+import type { IntegerDType } from '../ir/dtype.ts';
+import { errors } from '../ir/errors.ts';
+import { constantOf, usersOf, type Graph, type Node, type Value } from '../ir/graph.ts';
+import { int, oneOf, real } from '../ir/op.ts';
+import { perChannel } from '../ir/quant.ts';
+import { mapOperands } from '../ir/rewrite.ts';
+import { f32, tensor, tensorType, type Tensor } from '../ir/type.ts';
+import { quadraticForm, type RoundedRow } from '../numerics/quadratic-form.ts';
+import { createRandom } from '../numerics/random.ts';
+import { refineRow } from '../numerics/refine-row.ts';
+import { frontierBytes, openFrontier, type Frontier } from '../calibration/frontier.ts';
+import { decibels } from '../calibration/metrics.ts';
+import { keepOption, keptWidths } from './kept-layers.ts';
+import { definePass, type PassContext } from './pass.ts';
+import { quantizeRows, weightOf } from './quantize-weights.ts';
+import { layerRows, type LayerRows } from './reconstruction/layer-rows.ts';
+import { layerSums, type LayerSums } from './reconstruction/layer-sums.ts';
+
+export interface FitWeightsOptions {
+  readonly bits: number;
+  readonly keep: readonly string[];
+  readonly damping: number;
+  readonly regression: 'on' | 'off';
+  readonly rounding: 'nearest' | 'plane' | 'refined';
+  readonly target: 'layer' | 'sum';
+  readonly steps: number;
+  readonly samples: number;
+}
+
+/** Most bytes of values held at once; fewer samples are used where a network is larger. */
+const HELD_BYTES = 2 ** 29;
+/** Rows that the sums of one layer are taken over, for each number of a row, and between which that lies. */
+const ROWS_PER_NUMBER = 64;
+const [FEWEST_ROWS, MOST_ROWS] = [4096, 2 ** 15];
+/** Products that the sums of one group may take. */
+const SUM_BUDGET = 6e9;
+/** Rows for each number of a row below which the damping grows in proportion. */
+const FEW_ROWS_PER_NUMBER = 8;
+/** Deeper layers are rounded to the nearest code: a factorisation takes the cube of this. */
+const MOST_DEPTH = 2560;
+
+export const fitWeights = definePass<'quant', 'quant', FitWeightsOptions>({
+  name: 'fit-weights',
+  from: 'quant',
+  to: 'quant',
+  summary: 'round weights so that each layer keeps the outputs of the float model on inputs already rounded',
+  paper: 'Zhong et al. 2024, ERQ: Error Reduction for Post-Training Quantization of Vision Transformers',
+  changes: 'weights, steps and biases, towards the outputs of the float model on the calibration samples',
+  options: {
+    bits: int('width of the weights, 2 to 8', 4),
+    keep: keepOption,
+    damping: real('λ as a share of the mean variance of an input; more where samples are few', 0.01),
+    regression: oneOf('whether weights move before they are rounded', ['on', 'off'], 'on'),
+    rounding: oneOf('nearest: each weight alone; plane: one after the other under the second moments of the inputs; refined: with flips and refitted steps', ['nearest', 'plane', 'refined'], 'refined'),
+    target: oneOf('what a layer is fitted to: its own output in the float model, or the sum that it goes into', ['layer', 'sum'], 'sum'),
+    steps: int('steps that are tried for each output channel', 16),
+    samples: int('most calibration samples that are used', 128),
+  },
+  async run(graph, options, context) {
+    const layers = graph.nodes.filter((node) => constantOf(weightOf(node))?.type.dtype === 'f32');
+    if (layers.length === 0) return graph;
+    const { calibration, reference } = context;
+    if (calibration === null) throw new CompileError(errors.needsData('fit-weights'), 'usage');
+    if (reference === null) throw new CompileError(errors.needsReference('fit-weights'), 'usage');
+    const bytes = frontierBytes(graph) + 2 * frontierBytes(reference);
+    const count = Math.max(1, Math.min(options.samples, calibration.samples.count, Math.floor(HELD_BYTES / bytes)));
+    return new Fitting(graph, reference, count, options, context).run();
+  },
+});
+
+/** Codes, steps and bias of a layer. */
+interface Fitted {
+  readonly weight: Tensor;
+  readonly bias: Tensor;
+}
+
+class Fitting {
+  private readonly graph: Graph<'quant'>;
+  private readonly options: FitWeightsOptions;
+  private readonly context: PassContext;
+  private readonly model: Model;
+  private readonly quant: Frontier;
+  private readonly kept: (node: Node) => number | null;
+  private readonly sums: ReadonlyMap<Node, Node>;
+  /** rounded weights, for a layer that shares them with one before it */
+  private readonly rounded = new Map<Value, Tensor>();
+
+  constructor(graph: Graph<'quant'>, reference: Graph<'float'>, count: number, options: FitWeightsOptions, context: PassContext) {
+    this.graph = graph;
+    this.options = options;
+    this.context = context;
+    this.kept = keptWidths(options.keep, graph);
+    this.sums = options.target === 'sum' ? sumsAfter(graph) : new Map();
+    const { samples } = context.calibration!;
+    const targets = graph.nodes.filter((node) => weightOf(node)).map((node) => (this.sums.get(node) ?? node).output.name);
+    this.model = new Model(reference, openFrontier(reference, samples, count), new Set(targets));
+    this.quant = openFrontier(graph, samples, count);
+  }
+
+  run(): Graph<'quant'> {
+    const b = new Builder();
+    const renewed = new Map<Value, Value>();
+    const now = (value: Value): Value => renewed.get(value) ?? value;
+    const constants = new Map<Tensor, Value>();
+    const constant = (name: string, made: Tensor): Value => {
+      const known = constants.get(made) ?? b.constant(name, made);
+      constants.set(made, known);
+      return known;
+    };
+    for (const input of this.graph.inputs) renewed.set(input, b.input(input.name, input.type));
+    for (const [index, node] of this.graph.nodes.entries()) {
+      this.context.progress('fit-weights', index, this.graph.nodes.length);
+      const fitted = this.fit(node);
+      if (fitted === null) {
+        this.quant.settle(node, this.quant.evaluate(node));
+        renewed.set(node.output, b.copy(node, mapOperands(node, now)));
+        continue;
+      }
+      const { weight, bias } = node.inputs as { weight: Value; bias: Value | null };
+      const made = { weight: constant(weight.name, fitted.weight), bias: constant(bias?.name ?? `${node.output.name}.bias`, fitted.bias) };
+      renewed.set(node.output, b.copy(node, { ...mapOperands(node, now), ...made }));
+    }
+    return b.finish('quant', this.graph.name, this.graph.outputs.map(({ name, value }) => ({ name, value: now(value) })));
+  }
+
+  /** Rounds a layer and settles its outputs; null for nodes that are no layer with real weights. */
+  private fit(node: Node): Fitted | null {
+    const value = weightOf(node);
+    const weight = constantOf(value);
+    if (value === null || weight === null || weight.type.dtype !== 'f32') return null;
+    const target = this.targetOf(node);
+    const before = this.quant.evaluate(node);
+    const residuals = before.map((one, i) => difference(target[i], one));
+    const known = this.rounded.get(value);
+    const codes = known ?? this.round(node, weight, residuals);
+    this.rounded.set(value, codes);
+    const biases = constantOf((node.inputs as { bias: Value | null }).bias)?.data;
+    const unshifted = this.quant.evaluate({ ...node, inputs: { ...node.inputs, weight: loose(value.name, codes) } });
+    const shift = meanDifference(target, unshifted, codes.type.shape[0] as number);
+    const results = unshifted.map((one) => shifted(one, shift));
+    this.quant.settle(node, results);
+    this.note(node, target, results, shift);
+    return { weight: codes, bias: tensor(f32(shift.length), Float32Array.from(shift, (s, c) => s + Number(biases?.[c] ?? 0))) };
+  }
+
+  /** What the layer should give: its output in the float model, or what is missing to the sum that it goes into. */
+  private targetOf(node: Node): readonly Tensor[] {
+    const sum = this.sums.get(node);
+    if (sum === undefined) return this.model.take(node.output.name);
+    const other = otherOperand(sum, node.output);
+    return this.model.take(sum.output.name).map((one, i) => difference(one, this.quant.realsOf(other, i)));
+  }
+
+  private round(node: Node, weight: Tensor, residuals: readonly Tensor[]): Tensor {
+    const bits = this.kept(node) ?? this.options.bits;
+    const rows = layerRows(node);
+    if (rows.depth > MOST_DEPTH || this.options.rounding === 'nearest') return quantizeRows(weight, bits);
+    const most = 2 ** (bits - 1) - 1;
+    const shape = staticShape(weight.type.shape);
+    const codes = new Int8Array(weight.data.length);
+    const scales: number[] = [];
+    for (const [group, sums] of this.collect(node, rows, residuals).entries()) {
+      const covariance = sums.covariance();
+      const share = this.options.damping * Math.max(1, (FEW_ROWS_PER_NUMBER * rows.depth) / sums.rows);
+      const form = quadraticForm(covariance, rows.depth, share);
+      const first = group * rows.outputs * rows.depth;
+      const real = Float64Array.from((weight.data as Float32Array).subarray(first, first + rows.outputs * rows.depth));
+      if (this.options.regression === 'on') form.solve(sums.cross()).forEach((step, i) => { real[i] += step; });
+      for (let o = 0; o < rows.outputs; o++) {
+        const w = real.subarray(o * rows.depth, (o + 1) * rows.depth);
+        const plane = form.roundRow(w, stepsFor(w, bits, this.options.steps), most);
+        const row: RoundedRow = this.options.rounding === 'refined' ? refineRow(covariance, form.damping, w, plane, most) : plane;
+        codes.set(row.codes, first + o * rows.depth);
+        scales.push(row.step);
+      }
+    }
+    return { type: tensorType(`i${bits}` as IntegerDType, shape, perChannel(scales, 0, [-most, most])), data: codes };
+  }
+
+  /** Moments of each group over some positions of each sample: drawn anew for each, one from each of equal parts of the output. */
+  private collect(node: Node, rows: LayerRows, residuals: readonly Tensor[]): readonly LayerSums[] {
+    const { depth, outputs, groups, positions } = rows;
+    const wanted = Math.min(MOST_ROWS, Math.max(FEWEST_ROWS, ROWS_PER_NUMBER * depth), Math.max(FEW_ROWS_PER_NUMBER * depth, Math.floor(SUM_BUDGET / depth ** 2)));
+    const count = Math.min(positions, Math.ceil(wanted / this.quant.count));
+    const sums = Array.from({ length: groups }, () => layerSums(depth, outputs));
+    const x = new Float32Array(count * depth);
+    const r = new Float32Array(count * outputs);
+    for (let i = 0; i < this.quant.count; i++) {
+      const random = createRandom(this.context.seed, i);
+      const chosen = Int32Array.from({ length: count }, (_, k) => Math.floor(((k + (count === positions ? 0 : random.uniform())) * positions) / count));
+      const inputs = this.quant.realsOf((node.inputs as { x: Value }).x, i).data as Float32Array;
+      const missing = residuals[i].data as Float32Array;
+      for (let group = 0; group < groups; group++) {
+        rows.gather(inputs, group, chosen, x);
+        for (let k = 0, at = 0; k < count; k++) for (let o = 0, from = (chosen[k] * groups + group) * outputs; o < outputs; o++) r[at++] = missing[from + o];
+        sums[group].add(x, r);
+      }
+    }
+    return sums;
+  }
+
+  private note(node: Node, target: readonly Tensor[], results: readonly Tensor[], shift: Float64Array): void {
+    let [signal, noise] = [0, 0];
+    target.forEach(({ data }, i) => {
+      for (let at = 0; at < data.length; at++) {
+        signal += Number(data[at]) ** 2;
+        noise += (Number(results[i].data[at]) - Number(data[at])) ** 2;
+      }
+    });
+    const rms = Math.sqrt(shift.reduce((sum, s) => sum + s * s, 0) / shift.length);
+    this.context.note({ site: node.output.name, text: `rounded to ${this.kept(node) ?? this.options.bits} bits`, figures: { sqnrDb: decibels(signal, noise), biasShift: rms } });
+  }
+}
+
+/** The float model, run as far as its outputs are asked for. */
+class Model {
+  private readonly graph: Graph<'float'>;
+  private readonly frontier: Frontier;
+  private readonly wanted: ReadonlySet<string>;
+  private readonly found = new Map<string, readonly Tensor[]>();
+  private reached = 0;
+
+  constructor(graph: Graph<'float'>, frontier: Frontier, wanted: ReadonlySet<string>) {
+    this.graph = graph;
+    this.frontier = frontier;
+    this.wanted = wanted;
+  }
+
+  /** Results of the node that makes the value of this name, one for each sample; they are let go of. */
+  take(name: string): readonly Tensor[] {
+    while (!this.found.has(name)) {
+      const node = this.graph.nodes[this.reached++];
+      const results = this.frontier.evaluate(node);
+      this.frontier.settle(node, results);
+      if (this.wanted.has(node.output.name)) this.found.set(node.output.name, results);
+    }
+    const results = this.found.get(name)!;
+    this.found.delete(name);
+    return results;
+  }
+}
+
+const otherOperand = ({ inputs }: Node, own: Value): Value => (inputs['x'] === own ? inputs['y'] : inputs['x']) as Value;
+
+/** Layers whose real result goes into an addition alone, to a value of the same shape that is known before; and that addition. */
+const sumsAfter = (graph: Graph<'quant'>): ReadonlyMap<Node, Node> => {
+  const users = usersOf(graph);
+  const position = new Map(graph.nodes.map(({ output }, i) => [output, i]));
+  return new Map(graph.nodes.flatMap((node, i): readonly (readonly [Node, Node])[] => {
+    const [user, ...others] = users.get(node.output) ?? [];
+    if (weightOf(node) === null || node.output.type.quant !== null || user?.op !== 'add' || others.length > 0) return [];
+    const other = otherOperand(user, node.output);
+    const alike = [other, user.output].every(({ type }) => sizeOf(type.shape) === sizeOf(node.output.type.shape));
+    return alike && other !== node.output && (position.get(other) ?? -1) < i ? [[node, user]] : [];
+  }));
+};
+
+/** Clipping in standard deviations that suits normal weights best, for 2 to 8 bits (Banner et al. 2019). */
+const NORMAL_CLIP = [1.71, 2.215, 2.55, 2.93, 3.28, 3.61, 3.92];
+/** The search goes down to this share of it. */
+const LEAST_CLIP = 0.7;
+
+/** Steps from the one that reaches the largest weight down to one that clips what a normal distribution would hardly miss. */
+const stepsFor = (w: Float64Array, bits: number, count: number): readonly number[] => {
+  const most = 2 ** (bits - 1) - 1;
+  let [largest, squares] = [0, 0];
+  for (const one of w) { largest = Math.max(largest, Math.abs(one)); squares += one * one; }
+  if (largest === 0) return [1];
+  const least = Math.min(0.9 * largest, LEAST_CLIP * NORMAL_CLIP[bits - 2] * Math.sqrt(squares / w.length));
+  return Array.from({ length: count }, (_, i) => Math.fround((largest + ((least - largest) * i) / Math.max(1, count - 1)) / most) || 1);
+};
+
+const loose = (name: string, made: Tensor): Value => ({ name, type: made.type, def: { op: 'const', tensor: made } });
+
+const difference = (a: Tensor, b: Tensor): Tensor => ({ type: a.type, data: (a.data as Float32Array).map((x, i) => x - (b.data[i] as number)) });
+
+/** E[target − found] for each channel of the last axis. */
+const meanDifference = (target: readonly Tensor[], found: readonly Tensor[], channels: number): Float64Array => {
+  const sums = new Float64Array(channels);
+  let rows = 0;
+  target.forEach(({ data }, s) => {
+    rows += data.length / channels;
+    for (let i = 0, c = 0; i < data.length; i++, c = c + 1 === channels ? 0 : c + 1) sums[c] += (data[i] as number) - (found[s].data[i] as number);
+  });
+  return sums.map((sum) => sum / rows);
+};
+
+const shifted = ({ type, data }: Tensor, shift: Float64Array): Tensor => {
+  const moved = (data as Float32Array).slice();
+  for (let i = 0, c = 0; i < moved.length; i++, c = c + 1 === shift.length ? 0 : c + 1) moved[i] += shift[c];
+  return { type, data: moved };
+};

@@ -1,0 +1,53 @@
+/**
+ * What a layer multiplies, as rows: for a group of output channels and a position of the output, the numbers that the weights of one
+ * channel meet, in the order of those weights; 0 where a window reads outside the image.
+ */
+import { sizeOf, staticShape } from '../../ir/dim.ts';
+import type { Node, Value } from '../../ir/graph.ts';
+
+export interface LayerRows {
+  /** groups of output channels that read the same numbers */
+  readonly groups: number;
+  /** numbers in a row: weights of one output channel */
+  readonly depth: number;
+  /** output channels of one group */
+  readonly outputs: number;
+  /** positions of one sample */
+  readonly positions: number;
+  /** writes the rows of a group at these positions, one after the other */
+  gather(x: Float32Array, group: number, positions: Int32Array, to: Float32Array): void;
+}
+
+export const layerRows = (node: Node): LayerRows => {
+  const { x, weight } = node.inputs as { readonly x: Value; readonly weight: Value };
+  const shape = staticShape(weight.type.shape);
+  const depth = sizeOf(shape) / shape[0];
+  if (node.op === 'linear') {
+    return {
+      groups: 1, depth, outputs: shape[0], positions: sizeOf(node.output.type.shape) / shape[0],
+      gather: (from, _, positions, to) => positions.forEach((p, i) => to.set(from.subarray(p * depth, (p + 1) * depth), i * depth)),
+    };
+  }
+  const { group, strides, pads, dilations } = node.attrs as { group: number; strides: readonly number[]; pads: readonly number[]; dilations: readonly number[] };
+  const [, height, width, channels] = staticShape(x.type.shape);
+  const [, oh, ow] = staticShape(node.output.type.shape);
+  const [, kh, kw, perGroup] = shape;
+  return {
+    groups: group, depth, outputs: shape[0] / group, positions: sizeOf(node.output.type.shape) / shape[0],
+    gather(from, g, positions, to) {
+      let at = 0;
+      for (const p of positions) {
+        const [image, oy, ox] = [Math.floor(p / (oh * ow)), Math.floor(p / ow) % oh, p % ow];
+        for (let i = 0; i < kh; i++) {
+          const row = oy * strides[0] - pads[0] + i * dilations[0];
+          for (let j = 0; j < kw; j++, at += perGroup) {
+            const column = ox * strides[1] - pads[1] + j * dilations[1];
+            if (row < 0 || row >= height || column < 0 || column >= width) { to.fill(0, at, at + perGroup); continue; }
+            const pixel = ((image * height + row) * width + column) * channels + g * perGroup;
+            for (let c = 0; c < perGroup; c++) to[at + c] = from[pixel + c];
+          }
+        }
+      }
+    },
+  };
+};

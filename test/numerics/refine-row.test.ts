@@ -1,0 +1,47 @@
+/** Local search on rounded rows: it never loses, its loss is the form of the error, and no single move is left that would help. */
+import * as fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { quadraticForm } from '../../src/numerics/quadratic-form.ts';
+import { createRandom } from '../../src/numerics/random.ts';
+import { refineRow } from '../../src/numerics/refine-row.ts';
+
+const rowOf = (n: number, seed: number): { readonly gram: Float64Array; readonly w: Float64Array } => {
+  const random = createRandom(seed);
+  const rows = Array.from({ length: 2 * n }, () => { const common = random.normal(); return Array.from({ length: n }, () => common + random.normal()); });
+  const gram = Float64Array.from({ length: n * n }, (_, at) => rows.reduce((sum, row) => sum + row[Math.floor(at / n)] * row[at % n], 0));
+  return { gram, w: Float64Array.from({ length: n }, () => random.normal()) };
+};
+const formOf = (d: Float64Array, gram: Float64Array, damping: number): number =>
+  d.reduce((sum, x, i) => sum + damping * x * x + d.reduce((inner, y, j) => inner + x * y * gram[i * d.length + j], 0), 0);
+const errorOf = (w: Float64Array, codes: Int8Array, step: number): Float64Array => w.map((x, i) => x - step * codes[i]);
+
+describe('refinement of a row', () => {
+  it('lowers the loss, which stays the form of the error', () => {
+    fc.assert(fc.property(fc.integer({ min: 1, max: 30 }), fc.nat(1000), fc.constantFrom(1, 3, 7), (n, seed, most) => {
+      const { gram, w } = rowOf(n, seed);
+      const form = quadraticForm(gram, n, 0.01);
+      const plane = form.roundRow(w, [2 / most], most);
+      const refined = refineRow(gram, form.damping, w, plane, most);
+      expect(refined.loss).toBeLessThanOrEqual(plane.loss * (1 + 1e-12));
+      expect(refined.codes.every((code) => Math.abs(code) <= most)).toBe(true);
+      const lost = formOf(errorOf(w, refined.codes, refined.step), gram, form.damping);
+      expect(Math.abs(refined.loss - lost)).toBeLessThanOrEqual(1e-9 * formOf(w, gram, form.damping));
+    }), { numRuns: 60 });
+  });
+
+  it('leaves no flip and no step that would help', () => {
+    const { gram, w } = rowOf(12, 3);
+    const form = quadraticForm(gram, 12, 0.01);
+    const { codes, step, loss } = refineRow(gram, form.damping, w, { codes: new Int8Array(12), step: 0.4, loss: formOf(w, gram, form.damping) }, 7);
+    for (let j = 0; j < 12; j++) for (const change of [-1, 1]) {
+      const other = codes.map((code, i) => code + (i === j ? change : 0));
+      if (Math.abs(other[j]) <= 7) expect(formOf(errorOf(w, other, step), gram, form.damping)).toBeGreaterThanOrEqual(loss * (1 - 1e-6));
+    }
+    for (const s of [step * 0.99, step * 1.01]) expect(formOf(errorOf(w, codes, s), gram, form.damping)).toBeGreaterThanOrEqual(loss * (1 - 1e-6));
+  });
+
+  it('one input: the step is w/q', () => {
+    const refined = refineRow(Float64Array.of(4), 0, Float64Array.of(0.7), { codes: Int8Array.of(2), step: 0.4, loss: 4 * 0.1 ** 2 }, 7);
+    expect(refined.codes[0] * refined.step).toBeCloseTo(0.7, 6);
+  });
+});
