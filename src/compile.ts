@@ -14,7 +14,7 @@ import { importModel } from './onnx/import.ts';
 import { builtInPasses } from './passes/index.ts';
 import type { PassContext } from './passes/pass.ts';
 import { resolvePipeline, runPipeline, toPipeline, type PassRecord, type Pipeline, type PipelineObserver } from './passes/pipeline.ts';
-import { placePasses, presetPipeline, withoutPasses } from './passes/presets.ts';
+import { placePasses, presetPipeline, withoutPasses, type Effort } from './passes/presets.ts';
 import { buildToolbox, type Plugin, type Toolbox } from './plugin.ts';
 
 /** The bytes of an ONNX file, or a ModelProto object. */
@@ -31,6 +31,8 @@ export interface CompileOptions {
   readonly cutAt?: string;
   /** `w8a8` and the like; picks the preset where no pipeline is given */
   readonly bits?: string;
+  /** how much time the preset may take for accuracy; `normal` by default */
+  readonly effort?: Effort;
   readonly pipeline?: Pipeline;
   readonly disabledPasses?: readonly string[];
   readonly plugins?: readonly Plugin[];
@@ -102,10 +104,10 @@ export const importBound = (model: ModelSource, options: Pick<CompileOptions, 'd
 };
 
 /** The pipeline that a compilation runs: the given one or the preset, with plugin passes put in and disabled ones left out. */
-export const pipelineFor = (options: Pick<CompileOptions, 'pipeline' | 'bits' | 'normalization' | 'plugins' | 'disabledPasses'>): Pipeline => {
+export const pipelineFor = (options: Pick<CompileOptions, 'pipeline' | 'bits' | 'effort' | 'normalization' | 'plugins' | 'disabledPasses'>): Pipeline => {
   const placed = (options.plugins ?? []).flatMap((plugin) => plugin.passes ?? []);
   const pipeline = options.pipeline ?? placePasses(
-    presetPipeline({ bits: options.bits ?? 'w8a8', normalization: options.normalization ?? null }),
+    presetPipeline({ bits: options.bits ?? 'w8a8', normalization: options.normalization ?? null, effort: options.effort ?? 'normal' }),
     placed.map(({ pass, ...place }) => ({ name: pass.name, ...place })),
   );
   return withoutPasses(pipeline, options.disabledPasses ?? []);

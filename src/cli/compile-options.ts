@@ -1,12 +1,13 @@
 /** Flags that say which model is compiled, on which data, by which pipeline → options of `compile()`. Shared by `compile` and `print`. */
 import { basename, extname } from 'node:path';
-import type { Command } from 'commander';
+import { Option, type Command } from 'commander';
 import type { Normalization } from '../artefact/manifest.ts';
 import { openSamples, syntheticSamples } from '../calibration/samples.ts';
 import { backendsFor, toolboxWith, type CompileOptions } from '../compile.ts';
 import { CompileError } from '../ir/diagnostic.ts';
 import { errors } from '../ir/errors.ts';
 import type { Pipeline } from '../passes/pipeline.ts';
+import { efforts, type Effort } from '../passes/presets.ts';
 import { collect } from './command.ts';
 import { externalDataOf } from './external-data.ts';
 import { dimBindings, keptLayers, loadPlugins, numberList, pipelineOption, rawDataType, readBytes, shapeBindings, wholeNumber, widths, type Kept, type PipelineFile } from './options.ts';
@@ -18,6 +19,7 @@ export interface ModelFlags {
   readonly std?: string;
   readonly synthetic?: boolean;
   readonly bits?: string;
+  readonly effort?: Effort;
   readonly keep?: readonly string[];
   readonly dim?: readonly string[];
   readonly shape?: readonly string[];
@@ -30,7 +32,8 @@ export interface ModelFlags {
 }
 
 export const withModelOptions = (command: Command): Command => command
-  .option('--bits <wXaY>', 'bits of weights and activations (default: w8a8)')
+  .option('--bits <wXaY>', 'bits of weights (w2 to w8) and of what they multiply (a4 to a8, a16), as in w4a8 (default: w8a8)')
+  .addOption(new Option('--effort <level>', 'time for accuracy: low rounds only, normal also migrates channels and fits weights below 8 bits, high fits all weights on more samples (default: normal)').choices(efforts))
   .option('--calib <data>', 'calibration samples: .npy (first axis = samples), .npz (keys = input names), or a folder of .npy')
   .option('--calib-count <n>', 'use only the first n samples')
   .option('--mean <list>', 'model input = (data - mean) / std; one number, or one for each channel; the compiled model takes the data itself')
@@ -75,7 +78,7 @@ export const readModelFlags = async (modelPath: string, flags: ModelFlags, targe
   return {
     bits, kept, synthetic: flags.synthetic ?? false, normalization: normalization === null ? null : { mean: normalization.mean, std: normalization.std },
     options: {
-      name: basename(modelPath, extname(modelPath)), targets: chosen, bits, plugins,
+      name: basename(modelPath, extname(modelPath)), targets: chosen, bits, plugins, ...(flags.effort === undefined ? {} : { effort: flags.effort }),
       dims: { ...settings.dims, ...dimBindings(flags.dim ?? []) },
       shapes: { ...settings.shapes, ...shapeBindings(flags.shape ?? []) },
       ...(cutAt === undefined ? {} : { cutAt }),

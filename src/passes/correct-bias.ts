@@ -36,6 +36,8 @@ export const correctBias = definePass<'quant', 'quant', { readonly samples: numb
     const { calibration, reference } = context;
     if (calibration === null) throw new CompileError(errors.needsData('correct-bias'), 'usage');
     if (reference === null) throw new CompileError(errors.needsReference('correct-bias'), 'usage');
+    // what was fitted keeps its means already
+    if (graph.nodes.every((node) => weightOf(node) === null || node.site.passes.includes('fit-weights'))) return graph;
     const largest = Math.max(1, ...graph.nodes.filter((node) => weightOf(node)).map((node) => sizeOf(node.output.type.shape) * 4));
     const count = Math.max(1, Math.min(samples, calibration.samples.count, Math.floor(HELD_BYTES / largest)));
     const targets = await calibration.channelMeans(reference, count);

@@ -21,7 +21,7 @@ import { sizeOf, staticShape } from '../ir/dim.ts';
 import type { IntegerDType } from '../ir/dtype.ts';
 import { errors } from '../ir/errors.ts';
 import { constantOf, usersOf, type Graph, type Node, type Value } from '../ir/graph.ts';
-import { int, oneOf, real } from '../ir/op.ts';
+import { int, joinSites, oneOf, real } from '../ir/op.ts';
 import { perChannel } from '../ir/quant.ts';
 import { mapOperands } from '../ir/rewrite.ts';
 import { f32, tensor, tensorType, type Tensor } from '../ir/type.ts';
@@ -138,7 +138,8 @@ class Fitting {
       }
       const { weight, bias } = node.inputs as { weight: Value; bias: Value | null };
       const made = { weight: constant(weight.name, fitted.weight), bias: constant(bias?.name ?? `${node.output.name}.bias`, fitted.bias) };
-      renewed.set(node.output, b.copy(node, { ...mapOperands(node, now), ...made }));
+      const site = joinSites(node.site, { origins: [], passes: ['fit-weights'] });
+      renewed.set(node.output, b.copy({ ...node, site }, { ...mapOperands(node, now), ...made }));
     }
     return b.finish('quant', this.graph.name, this.graph.outputs.map(({ name, value }) => ({ name, value: now(value) })));
   }

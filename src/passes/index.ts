@@ -23,4 +23,4 @@ export * from './canonicalize.ts';
 export { composeTables, correctBias, expandPluginOps, fitWeights, lowerToKernels, migrateScales, normalizeInput, pruneDeadInputs, quantizeActivations, quantizeWeights, reorderChannels, rewriteGelu, shiftChannels };
 export { bareContext, completeOptions, definePass, runPass, type AnyPass, type Note, type Pass, type PassContext } from './pass.ts';
 export { parsePipeline, printPipeline, resolvePipeline, runPipeline, toPipeline, type PassRecord, type Pipeline, type PipelineObserver, type ResolvedStep, type Step } from './pipeline.ts';
-export { parseBits, placePasses, presetPipeline, withoutPasses, type PresetRequest } from './presets.ts';
+export { efforts, parseBits, placePasses, presetPipeline, withoutPasses, type Effort, type PresetRequest } from './presets.ts';

@@ -4,24 +4,40 @@ import { errors } from '../ir/errors.ts';
 import { canonicalizePasses } from './canonicalize.ts';
 import type { Pipeline, Step } from './pipeline.ts';
 
+/** How much time the compilation may take for accuracy. */
+export const efforts = ['low', 'normal', 'high'] as const;
+export type Effort = (typeof efforts)[number];
+
 export interface PresetRequest {
   /** `w8a8`: weight bits 2 to 8, activation bits 4 to 8 or 16 */
   readonly bits: string;
   readonly normalization: { readonly mean: readonly number[]; readonly std: readonly number[] } | null;
+  /** `normal` by default */
+  readonly effort?: Effort;
 }
 
-export const presetPipeline = ({ bits, normalization }: PresetRequest): Pipeline => {
+/**
+ * Low: ranges, nearest rounding and biases alone at 8 bits; below, weights rounded one after the other on few samples. Normal: channels
+ * migrate where that is measured to help, and weights below 8 bits are fitted. High: more samples and candidates, and 8-bit weights are
+ * fitted as well.
+ */
+export const presetPipeline = ({ bits, normalization, effort = 'normal' }: PresetRequest): Pipeline => {
   const { weights, activations } = parseBits(bits);
   const step = (pass: string, options: Step['options'] = {}): Step => ({ pass, options });
+  const migration = { low: [], normal: [step('shift-channels', { weights, activations }), step('migrate-scales', { weights, activations })],
+    high: [step('shift-channels', { weights, activations }), step('migrate-scales', { weights, activations, refine: 6 })] };
+  const fitting = { low: { rounding: 'plane', steps: 8, samples: 32 }, normal: {}, high: { steps: 32, samples: 512 } };
   return [
     ...(normalization === null ? [] : [step('normalize-input', { mean: normalization.mean, std: normalization.std })]),
     ...canonicalizePasses.map(({ name }) => step(name)),
     step('expand-plugin-ops'),
     step('prune-dead-inputs'),
-    step('shift-channels', { weights, activations }),
-    step('migrate-scales', { weights, activations }),
+    ...migration[effort],
     step('quantize-activations', { bits: activations, range: activations < 8 ? 'mse' : 'min-max' }),
-    ...(weights < 8 ? [step('fit-weights', { bits: weights })] : [step('quantize-weights', { bits: weights }), step('correct-bias')]),
+    ...(weights < 8 || effort === 'high' ? [step('fit-weights', { bits: weights, ...fitting[effort] })] : []),
+    // these two act on what fit-weights leaves: all layers where it is not in the list or left out by --disable-pass
+    step('quantize-weights', { bits: weights }),
+    step('correct-bias'),
     step('lower-to-kernels'),
     step('compose-tables'),
   ];
