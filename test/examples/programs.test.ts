@@ -17,6 +17,16 @@ test('custom-pipeline: single passes, a pipeline of its own, C out', () => {
   expect(existsSync(join(out, 'cpu/glyph.c'))).toBe(true);
 }, 60_000);
 
+test('outlier-passes: what single passes are worth, before and after', () => {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [example('outlier-passes/outlier-passes.mjs')], { cwd: root, encoding: 'utf8' });
+  expect(status, stderr).toBe(0);
+  const [before, after, rectified] = [...stdout.matchAll(/^(?:w8a8| {5}…).* ([-\d.]+) dB, /gm)].map(([, decibels]) => Number(decibels));
+  expect(after).toBeGreaterThan(before + 20);
+  expect(rectified).toBeGreaterThan(before + 20);
+  expect(stdout).toMatch(/scales by \w+ .*norm1/);
+  expect(stdout).toMatch(/ReLU, repaired by/);
+}, 120_000);
+
 test('pass-plugin: the pass takes its place in the preset, with its options and its page', () => {
   const plugin = ['--plugin', example('pass-plugin/clip-weights.mjs')];
   expect(lowbitc('passes', 'clip-weights', ...plugin).stdout).toContain('sigmas  default 4');
