@@ -208,9 +208,9 @@ const evaluate = (e: Expr, frame: Frame): Lanes => {
     case 'dot': {
       const [acc, a, b] = [of(e.acc), of(e.a), of(e.b)];
       return each((i) => {
-        let total = Number(acc[i]);
-        for (let j = 0; j < e.d; j++) total += Number(exact(arithmetic.mul(a[e.d * i + j], b[e.d * i + j]), 'i32', 'dot', frame));
-        return exact(total, 'i32', 'dot', frame);
+        const products = Array.from({ length: e.d }, (_, j) => Number(exact(arithmetic.mul(a[e.d * i + j], b[e.d * i + j]), 'i32', 'dot', frame)));
+        if (e.paired) for (const j of [0, 2]) exact(products[j] + products[j + 1], 'i16', 'dot of pairs', frame);
+        return exact(products.reduce((s, x) => s + x, Number(acc[i])), 'i32', 'dot', frame);
       });
     }
     case 'reduce': {

@@ -113,8 +113,9 @@ export type Expr = Var | { readonly type: Type } & (
   | { readonly op: 'zip'; readonly half: 0 | 1; readonly unit: number; readonly a: Expr; readonly b: Expr }
   /**
    * acc lane i + Σ_{j<d} a[d·i + j]·b[d·i + j], exact in i32. d = 4: a u8 or i8, b i8; d = 2: i16 and i16; d = 1: i32 and i32.
+   * `paired`, with d = 4: the program promises that the sums of the first and of the last two products fit 16 bits.
    */
-  | { readonly op: 'dot'; readonly d: 1 | 2 | 4; readonly acc: Expr; readonly a: Expr; readonly b: Expr }
+  | { readonly op: 'dot'; readonly d: 1 | 2 | 4; readonly paired: boolean; readonly acc: Expr; readonly a: Expr; readonly b: Expr }
   /**
    * Sums of `k` neighbours: each of the k parts has n lanes in groups of k; lane p·(n/k) + g of the result is the sum of group g of part p.
    */

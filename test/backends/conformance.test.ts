@@ -155,7 +155,7 @@ describe('every kernel op on every target', () => {
   }, 60_000);
   it('WebAssembly', async () => {
     expect(differences(reference, await emittedWasm(graph, samples))).toEqual([]);
-  });
+  }, 60_000);
   for (const way of ways) it.skipIf(way.lacks !== null)(`C for ${way.name}${way.lacks === null ? '' : ` (needs ${way.lacks})`}`, async () => {
     expect(differences(reference, await emittedC(graph, interfaceOf(graph), samples, way))).toEqual([]);
   }, 120_000);

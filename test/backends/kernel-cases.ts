@@ -171,7 +171,16 @@ const fixedCases: readonly Case[] = [
   convCase({ size: [6, 6], kernel: [3, 3], inputs: 8, outputs: 16, group: 2, pads: [1, 0, 1, 2] }, 'one'), convCase({ size: [5, 5], kernel: [3, 3], inputs: 6, outputs: 12, group: 6, pads: [1, 1, 1, 1] }, 'one'),
   convCase({ size: [3, 3], kernel: [3, 3], inputs: 3, outputs: 3, pads: [3, 3, 3, 3], dilations: [2, 2] }, 'one'), convCase({ size: [40, 40], kernel: [3, 3], inputs: 32, outputs: 8, pads: [1, 1, 1, 1] }, 'one'),
   convCase({ size: [6, 6], kernel: [2, 2], inputs: 6, outputs: 8, x: 'i16', pads: [0, 0, 1, 1] }, 'one-i16'),
-  ...(['i2', 'i4', 'i5'] as const).map((weight) => convCase({ size: [6, 7], kernel: [3, 3], inputs: 5, outputs: 9, pads: [1, 1, 1, 1], weight }, 'one')),
+  // packed weights: whole spans in one row and many, rests of every length, segments, groups, and one channel a group
+  ...(['i2', 'i3', 'i4', 'i5', 'i6', 'i7'] as const).flatMap((weight) => [
+    linearCase([1], 64, 33, 'i8', weight, 'one'), linearCase([3], 32, 70, 'u8', weight, 'residual'), linearCase([9], 64, 40, 'i8', weight, 'table'), linearCase([2], 45, 19, 'i8', weight, 'one'),
+    convCase({ size: [6, 7], kernel: [3, 3], inputs: 5, outputs: 9, pads: [1, 1, 1, 1], weight }, 'one'),
+    convCase({ size: [6, 6], kernel: [3, 3], inputs: 10, outputs: 36, group: 2, pads: [1, 1, 1, 1], dilations: [1, 2], weight }, 'residual'),
+    convCase({ size: [5, 6], kernel: [3, 3], inputs: 37, outputs: 37, group: 37, pads: [1, 1, 1, 1], weight }, 'one'),
+  ]),
+  linearCase([70], 20, 24, 'i16', 'i3', 'one-i16'), linearCase([5], 7, 3, 'u8', 'i5', 'one'), linearCase([1], 160, 80, 'u8', 'i6', 'one'),
+  convCase({ size: [9, 5], kernel: [3, 3], inputs: 16, outputs: 20, pads: [1, 1, 1, 1], x: 'u8', weight: 'i4' }, 'table'),
+  convCase({ size: [6, 5], kernel: [5, 3], inputs: 11, outputs: 11, group: 11, pads: [2, 1, 2, 1], strides: [2, 1], weight: 'i3' }, 'residual'),
   convCase({ size: [6, 6], kernel: [3, 3], inputs: 10, outputs: 24, group: 2, pads: [1, 1, 1, 1], weight: 'i4' }, 'residual'),
   // depthwise
   ...endings.map((ending) => convCase({ size: [5, 6], kernel: [3, 3], inputs: 11, outputs: 11, group: 11, pads: [1, 1, 1, 1] }, ending)),
@@ -321,18 +330,18 @@ export const randomCases = (seed: number, count: number): readonly Case[] => {
     const ending = dice.pick(endings);
     const x = dice.pick(['i8', 'u8', 'i8', 'i16'] as const);
     switch (dice.between(0, 3)) {
-      case 0: return linearCase([dice.between(1, 40)], dice.between(1, 70), dice.between(1, 40), x, dice.pick(['i2', 'i3', 'i4', 'i8'] as const), ending);
+      case 0: return linearCase([dice.between(1, 40)], dice.between(1, 70), dice.between(1, 40), x, dice.pick(['i2', 'i3', 'i4', 'i5', 'i6', 'i8'] as const), ending);
       case 1: {
         const group = dice.pick([1, 1, 2, 3]);
         const kernel = [dice.between(1, 4), dice.between(1, 4)] as const;
         const dilations = [dice.between(1, 2), dice.between(1, 2)];
         const size = [dice.between(1, 9) + kernel[0] * dilations[0], dice.between(1, 9) + kernel[1] * dilations[1]] as const;
-        return convCase({ size, kernel, dilations, inputs: group * dice.between(1, 9), outputs: group * dice.between(1, 17), group, strides: [dice.between(1, 3), dice.between(1, 3)], pads: Array.from({ length: 4 }, () => dice.between(0, 4)), batch: dice.between(1, 2), x, weight: dice.pick(['i3', 'i4', 'i8'] as const) }, ending);
+        return convCase({ size, kernel, dilations, inputs: group * dice.between(1, 9), outputs: group * dice.between(1, 17), group, strides: [dice.between(1, 3), dice.between(1, 3)], pads: Array.from({ length: 4 }, () => dice.between(0, 4)), batch: dice.between(1, 2), x, weight: dice.pick(['i2', 'i3', 'i4', 'i5', 'i6', 'i8'] as const) }, ending);
       }
       case 2: {
         const channels = dice.between(1, 40);
         const kernel = [dice.between(1, 5), dice.between(1, 5)] as const;
-        return convCase({ size: [dice.between(5, 9), dice.between(5, 9)], kernel, inputs: channels, outputs: channels, group: channels, strides: [dice.between(1, 2), dice.between(1, 2)], pads: Array.from({ length: 4 }, () => dice.between(0, 2)), x }, ending);
+        return convCase({ size: [dice.between(5, 9), dice.between(5, 9)], kernel, inputs: channels, outputs: channels, group: channels, strides: [dice.between(1, 2), dice.between(1, 2)], pads: Array.from({ length: 4 }, () => dice.between(0, 2)), x, weight: dice.pick(['i3', 'i4', 'i6', 'i8', 'i8'] as const) }, ending);
       }
       default: {
         const [m, k, n] = [dice.between(1, 20), dice.between(1, 40), dice.between(1, 30)];

@@ -192,6 +192,8 @@ const expression = (c: Context, t: Type, depth: number): Expr => {
     const { quads } = c.vectors;
     choices.push(() => dot(2, small(c, t), small(c, type('i16', 2 * n)), small(c, type('i16', 2 * n))));
     if (quads.length > 0) choices.push(() => dot(4, small(c, t), next(type(random.pick(quads), 4 * n)), next(type('i8', 4 * n))));
+    // 2·255·64 < 2^15
+    if (quads.length > 0) choices.push(() => dot(4, small(c, t), next(type(random.pick(quads), 4 * n)), shr(next(type('i8', 4 * n)), 1), true));
     if (n > 1) choices.push(() => { const k = random.pick([2, 4, 8, 16].filter((groups) => n % groups === 0)); return reduce(k, list(k, () => small(c, t))); });
   }
   if (n === 1 && c.vectors !== null && lanesOf(c.vectors, e).length > 0) {

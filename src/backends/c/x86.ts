@@ -3,7 +3,7 @@
  * end of an xmm register, and what lies above its lanes means nothing; of 32 bytes it is a ymm, of 64 a zmm.
  *
  * **Dot products.** By two: `pmaddwd` and an add, or `vpdpwssd`. By four: `vpdpbusd`, bytes without sign times bytes with sign; AVX2
- * multiplies even and odd bytes apart by `pmaddwd`, since `pmaddubsw` saturates sums of pairs and would need a proof about the weights.
+ * takes `pmaddubsw` where the program promises that its sums of pairs do not saturate, else multiplies even and odd bytes apart by `pmaddwd`.
  *
  * **Dyadic** pairs even and odd lanes: `pmuldq` reads the even ones, a shift by 32 brings the odd ones into their place.
  */
@@ -205,6 +205,7 @@ const vectors = (machine: Machine): CVectors => {
       if (e.d === 2) return machine.avx512 ? intrinsic(bits, 'dpwssd_epi32', acc_, a, b) : intrinsic(bits, 'add_epi32', acc_, intrinsic(bits, 'madd_epi16', a, b));
       if (e.a.type.e !== 'u8') return refuse(machine.name, 'dot product of i8 and i8; the first operand is u8');
       if (machine.avx512) return intrinsic(bits, 'dpbusd_epi32', acc_, a, b);
+      if (e.paired) return intrinsic(bits, 'add_epi32', acc_, intrinsic(bits, 'madd_epi16', intrinsic(bits, 'maddubs_epi16', a, b), intrinsic(bits, 'set1_epi16', 1)));
       const call = (name: string, ...args: readonly (string | number)[]): string => intrinsic(bits, name, ...args);
       return helper(context, 'dot4', bits, 'V sum, V a, V b', [
         `const ${V(bits)} even = ${call('madd_epi16', whole(bits, 'and', 'a', call('set1_epi16', 255)), call('srai_epi16', call('slli_epi16', 'b', 8), 8))};`,

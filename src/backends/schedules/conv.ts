@@ -3,13 +3,15 @@
  * product is a window, its runs are the rows of taps (or the taps, where dilation or groups part them). One channel per group is
  * `depthwise.ts`.
  */
+import { bitsOf } from '../../ir/dtype.ts';
 import type { Value } from '../../ir/graph.ts';
 import { at, buffer, fn, index, load, loop, moved, store } from '../../loops/build.ts';
-import type { Address, Buffer, Elem, Fn, Stmt } from '../../loops/types.ts';
+import type { Address, Buffer, Elem, Fn, Index, Stmt } from '../../loops/types.ts';
 import { depthwise } from './depthwise.ts';
-import { fillRows, packsNibbles, targetFor, walkOf, type Walk } from './gemm.ts';
+import { storedWidth } from './codes.ts';
+import { fillRows, targetFor, walkOf, type Walk } from './gemm.ts';
 import { constant, elemOf, operand, product, scratch, shapeOf, type Binding, type Schedule, type ScheduleContext } from './kernel.ts';
-import { rowProduct } from './linear.ts';
+import { rowProduct, UNPACKED_ROWS } from './linear.ts';
 import { collapse, overNest } from './nest.ts';
 import { quadsFor } from './quads.ts';
 import { makeRescale, rescaleBindings, rescaleClass, rescaleValues, type RescaleClass } from './rescale.ts';
@@ -55,17 +57,9 @@ export const conv: Schedule = (step, context) => {
 
   const columns = outputs / attrs.group;
   const ending = rescaleClass(step);
-  const quads = quadsFor(context.target, elemOf(x.type.dtype), kh * kw * perGroup, columns, ending);
-  const target = quads === null ? targetFor(context.target, columns) : context.target;
-  const nibbles = packsNibbles(weight.type.dtype);
-  const joined = attrs.group === 1 && attrs.dilations[1] === 1;
   const bandRow = (attrs.pads[1] + window.width + attrs.pads[3]) * window.channels;
-  const [down, right] = [attrs.dilations[0] * bandRow, attrs.dilations[1] * window.channels];
-  const taps: Taps = joined ? { counts: [kh], strides: [down], run: kw * perGroup } : { counts: [kh, kw], strides: [down, right], run: perGroup };
-  const gathered = target.lanes === 1 && product(taps.counts) > 1 && taps.run < SHORT_RUN;
-  const walk = gathered ? walkOf([], [], product(taps.counts) * taps.run, target, nibbles, quads)
-    : walkOf(taps.counts, taps.strides, taps.run, target, nibbles, quads);
-  const band = bandOf(window, rowElem(walk), gathered ? 0 : walk.padded - walk.run, context.target);
+  const { taps, gathered, walk, target } = convWalk(shapeOf(weight), attrs, window.channels, bandRow, elemOf(x.type.dtype), bitsOf(weight.type.dtype), ending, context.target);
+  const band = bandOf(window, rowElem(walk), gathered ? 0 : walk.padded - walk.run, context.target, walk.bits === 8 || gathered ? 1 : Math.ceil(UNPACKED_ROWS / window.outWidth));
   const key: Shape = {
     window, band, group: attrs.group, padCode: attrs.padCode, outputs, walk, taps: gathered ? taps : null,
     x: elemOf(x.type.dtype), rescale: ending, inPlace: context.inPlace !== null, target,
@@ -76,6 +70,21 @@ export const conv: Schedule = (step, context) => {
     ...rescaleBindings(step, !key.inPlace, (list) => channelConstants(list, columns, walk, target, attrs.group)),
   ];
   return { fn: context.share('conv', key, convFn(context)), buffers, values: rescaleValues(step) };
+};
+
+/** How windows are walked over rows of `bandRow` codes, and the target that does it. */
+export const convWalk = (
+  [outputs, kh, kw, perGroup]: readonly number[], { group, dilations }: Pick<ConvAttrs, 'group' | 'dilations'>, channels: number, bandRow: number, x: Elem, bits: number, ending: RescaleClass, whole: Target,
+): { readonly taps: Taps; readonly gathered: boolean; readonly walk: Walk; readonly target: Target } => {
+  const columns = outputs / group;
+  const quads = quadsFor(whole, x, bits, kh * kw * perGroup, columns, ending);
+  const target = quads === null ? targetFor(whole, columns) : whole;
+  const stored = storedWidth(bits);
+  const [down, right] = [dilations[0] * bandRow, dilations[1] * channels];
+  const taps: Taps = group === 1 && dilations[1] === 1 ? { counts: [kh], strides: [down], run: kw * perGroup } : { counts: [kh, kw], strides: [down, right], run: perGroup };
+  const gathered = target.lanes === 1 && product(taps.counts) > 1 && taps.run < SHORT_RUN;
+  const walk = gathered ? walkOf([], [], product(taps.counts) * taps.run, target, stored, quads) : walkOf(taps.counts, taps.strides, taps.run, target, stored, quads);
+  return { taps, gathered, walk, target };
 };
 
 const convFn = ({ share }: ScheduleContext) => (name: string, { window: w, band, group, padCode, outputs, walk, taps, x, rescale: ending, inPlace, target }: Shape): Fn => {
@@ -95,12 +104,12 @@ const convFn = ({ share }: ScheduleContext) => (name: string, { window: w, band,
     const row = index('row', block.rows);
     const out = moved(inResult(result, block, 0, perRow, [[row, perRow]]), 0, [g, columns]);
     const windows = at(rows, 0, [g, w.channels / group], [row, w.strides[0] * band.row]);
-    return [loop(row, [loop(g, [
-      ...(taps === null ? [] : gather(windows, patches, taps, w.outWidth, pixelStride, walk.padded)),
-      ...weights.multiply(tile, w.outWidth, rescale, {
-        out, a: taps === null ? windows : at(patches), y: rescale.y === null ? null : moved(at(rescale.y), out.offset, ...out.terms), group: g,
-      }, share),
-    ])])];
+    const multiply = (around: readonly Index[]): readonly Stmt[] => weights.multiply(tile, w.outWidth, rescale, {
+      out, a: taps === null ? windows : at(patches), y: rescale.y === null ? null : moved(at(rescale.y), out.offset, ...out.terms), group: g, around,
+    }, share);
+    // panels are unpacked once for all rows of the block
+    if (walk.bits < 8 && taps === null) return [loop(g, multiply([row]))];
+    return [loop(row, [loop(g, [...(taps === null ? [] : gather(windows, patches, taps, w.outWidth, pixelStride, walk.padded)), ...multiply([])])])];
   });
   const cleared = taps === null || walk.padded === walk.run ? [] : fillRows(at(patches, walk.run), w.outWidth, walk.padded - walk.run, walk.padded, 0, target);
   return fn(name, { buffers: [result, source, ...weights.buffers, rows, ...(taps === null ? [] : [patches]), ...rescale.buffers], values: rescale.values }, [...cleared, ...body]);

@@ -8,11 +8,12 @@ import { at, buffer, call, dot, fn, index, list, load, loop, moved, mul, set, st
 import type { Address, Buffer, Contents, Elem, Expr, Fn, Index, Stmt } from '../../loops/types.ts';
 import type { Step } from '../group.ts';
 import { constant, elemOf, emptyLike, operand, packed, perChannel, scratch, type Binding, type Kernel, type ScheduleContext } from './kernel.ts';
+import { packCodes, packedLength, storedBits, unpack, type StoredBits } from './codes.ts';
 import { scalarOf } from './gemm.ts';
 import { startSums } from './quads.ts';
 import { makeRescale, rescaleBindings, rescaleClass, rescaleValues, type RescaleClass } from './rescale.ts';
 import { bandLength, bandOf, inResult, overBlocks, type Band, type WindowShape } from './rows.ts';
-import { packSliding, slides, slidingConstants, slidingElem, slidingRebased, slidingRow } from './sliding.ts';
+import { packSliding, slides, slidingConstants, slidingElem, slidingLength, slidingRebased, slidingRow } from './sliding.ts';
 import type { Target } from './target.ts';
 import { inReadingOrder, runOf } from './words.ts';
 
@@ -26,6 +27,8 @@ interface Shape {
   readonly target: Target;
   /** by `sliding.ts` */
   readonly slides: boolean;
+  /** width of the weights as stored, all in one list of codes (codes.ts), which is unpacked before the first row */
+  readonly bits: StoredBits;
 }
 
 export const depthwise = (step: Step, context: ScheduleContext, window: WindowShape, padCode: number): Kernel => {
@@ -34,27 +37,54 @@ export const depthwise = (step: Step, context: ScheduleContext, window: WindowSh
   const wide = slides(context.target, elemOf(x.type.dtype), window.channels, ending);
   const target = wide ? context.target : targetOf(window, context.target);
   const band = bandOf(window, wide ? slidingElem(target) : 'i16', 0, target);
-  const key: Shape = { window, band, padCode, x: elemOf(x.type.dtype), rescale: ending, inPlace: context.inPlace !== null, target, slides: wide };
+  const key: Shape = { window, band, padCode, x: elemOf(x.type.dtype), rescale: ending, inPlace: context.inPlace !== null, target, slides: wide, bits: storedBits(weight.type.dtype) };
   const weights = constant(weight).data as Int8Array;
   const taps = window.kernel[0] * window.kernel[1];
   const build = { fn: context.share('depthwise', key, depthwiseFn(context)), values: rescaleValues(step) };
   if (wide) {
     const start = slidingRebased(target, key.x) ? [packed(weight.name, slidingConstants(startSums(weights, window.channels), target))] : [];
     return { ...build, buffers: [
-      { kind: 'value', value: step.output }, operand(x), packed(weight.name, packSliding(weights, window.channels, window.kernel, target)), ...start, scratch(band.e, bandLength(band)),
+      { kind: 'value', value: step.output }, operand(x), ...stored(weight.name, packSliding(weights, window.channels, window.kernel, target), key), ...start, scratch(band.e, bandLength(band)),
       ...rescaleBindings(step, false, (constants) => slidingConstants(perChannel(constants, window.channels), target)),
     ] };
   }
   const buffers: readonly Binding[] = [
-    { kind: 'value', value: step.output }, operand(x), packed(weight.name, target.lanes === 1 ? packScalar(weights, window.channels, taps) : packPairs(weights, window.channels, taps, target)),
+    { kind: 'value', value: step.output }, operand(x), ...stored(weight.name, target.lanes === 1 ? packScalar(weights, window.channels, taps) : packPairs(weights, window.channels, taps, target), key),
     scratch('i16', bandLength(band)), ...(target.lanes === 1 ? [scratch('i32', window.channels)] : []),
     ...rescaleBindings(step, !key.inPlace, (constants) => blockConstants(perChannel(constants, window.channels), target)),
   ];
   return { ...build, buffers };
 };
 
+/** Bytes of stored weights [channels, kh, kw], and what tells their layout from another. */
+export const depthwiseBytes = (channels: number, kernel: readonly number[], x: Elem, bits: StoredBits, ending: RescaleClass, whole: Target): { readonly layout: string; readonly bytes: number } => {
+  const wide = slides(whole, x, channels, ending);
+  const target = wide ? whole : targetOf({ channels }, whole);
+  const taps = kernel[0] * kernel[1];
+  const run = runOf(target.lanes);
+  const length = wide ? slidingLength(channels, kernel, target) : target.lanes === 1 ? taps * channels : blockStarts(channels, run).length * blockLength(taps, run);
+  return { layout: wide ? `sliding ${target.name}` : `pairs ${target.lanes}`, bytes: packedLength(length, blockOf(length, target), bits) };
+};
+
+/** Codes that stand side by side in packed weights: one load of the widest vectors. */
+const BLOCK = 64;
+const blockOf = (length: number, { lanes }: Target): number => (lanes === 1 ? length : BLOCK);
+/** The weights as stored, and memory for them unpacked. */
+const stored = (name: string, codes: Int8Array, { bits, target }: Shape): readonly Binding[] =>
+  [packed(name, packCodes(codes, blockOf(codes.length, target), bits)), ...(bits === 8 ? [] : [scratch('i8', codes.length)])];
+/** The same as buffers of the function: those it is called with, the bytes to read, and what brings them there. */
+const weightsOf = (length: number, { bits, target }: Shape, share: ScheduleContext['share']): { readonly buffers: readonly Buffer[]; readonly bytes: Buffer; readonly setup: readonly Stmt[] } => {
+  if (bits === 8) {
+    const bytes = buffer('w', 'i8', length, 'const');
+    return { buffers: [bytes], bytes, setup: [] };
+  }
+  const block = blockOf(length, target);
+  const [codes, bytes] = [buffer('w', 'i8', packedLength(length, block, bits), 'const'), buffer('unpacked', 'i8', length, 'temp')];
+  return { buffers: [codes, bytes], bytes, setup: [unpack(at(bytes), at(codes), length, block, bits, target, share)] };
+};
+
 /** Interleaving keeps the order of channels only in vectors of one 16-byte block, so wider machines use their narrow ones here. */
-const targetOf = ({ channels }: WindowShape, target: Target): Target => {
+const targetOf = ({ channels }: Pick<WindowShape, 'channels'>, target: Target): Target => {
   const narrow: Target = target.lanes > 4 ? { ...target, lanes: 4 } : target;
   return channels < runOf(narrow.lanes) ? scalarOf(target) : narrow;
 };
@@ -100,7 +130,7 @@ const depthwiseFn = ({ share }: ScheduleContext) => (name: string, shape: Shape)
   const run = runOf(target.lanes);
   const result = buffer('out', ending.out, pixels * channels, 'out');
   const source = buffer('x', x, w.batch * w.height * w.width * channels, 'in');
-  const weights = buffer('w', 'i8', scalar ? taps * channels : blockStarts(channels, run).length * blockLength(taps, run), 'const');
+  const weights = weightsOf(scalar ? taps * channels : blockStarts(channels, run).length * blockLength(taps, run), shape, share);
   const rows = buffer('rows', 'i16', bandLength(band), 'temp');
   const sums = buffer('sums', 'i32', channels, 'temp');
   const rescale = makeRescale(ending, target, { channels: blockStarts(channels, run).length * run, y: pixels * channels }, inPlace ? result : null);
@@ -110,14 +140,15 @@ const depthwiseFn = ({ share }: ScheduleContext) => (name: string, shape: Shape)
     const perRow = w.outWidth * channels;
     const out = inResult(result, block, 0, perRow, [[r, perRow]]);
     return [loop(r, [call(share('depthwise_row', rowShape, rowFn), [
-      out, at(rows, 0, [r, w.strides[0] * band.row]), weights, ...(scalar ? [sums] : []),
+      out, at(rows, 0, [r, w.strides[0] * band.row]), weights.bytes, ...(scalar ? [sums] : []),
       ...rescale.buffers.map((one) => (one === rescale.y ? moved(at(one), out.offset, ...out.terms) : at(one))),
     ], [], rescale.values)])];
   });
-  return fn(name, { buffers: [result, source, weights, rows, ...(scalar ? [sums] : []), ...rescale.buffers], values: rescale.values }, body);
+  return fn(name, { buffers: [result, source, ...weights.buffers, rows, ...(scalar ? [sums] : []), ...rescale.buffers], values: rescale.values }, [...weights.setup, ...body]);
 };
 
-const slidingFn = (share: ScheduleContext['share'], name: string, { window: w, band, padCode, x, rescale: ending, target }: Shape): Fn => {
+const slidingFn = (share: ScheduleContext['share'], name: string, shape: Shape): Fn => {
+  const { window: w, band, padCode, x, rescale: ending, target } = shape;
   const { channels } = w;
   const pixels = w.batch * w.outHeight * w.outWidth;
   const rebased = slidingRebased(target, x);
@@ -125,16 +156,17 @@ const slidingFn = (share: ScheduleContext['share'], name: string, { window: w, b
     window: { kernel: w.kernel, dilations: w.dilations, stride: w.strides[1], outWidth: w.outWidth, channels }, bandRow: band.row, rescale: ending, target, rebased,
   }, slidingRow);
   const [result, source] = [buffer('out', ending.out, pixels * channels, 'out'), buffer('x', x, w.batch * w.height * w.width * channels, 'in')];
-  // the constants of the row, which is called with all of them
-  const constants = row.buffers.slice(2).map(({ name: stem, e, length }) => buffer(stem, e, length, 'const'));
+  // the constants of the row, which is called with all of them after the weights
+  const weights = weightsOf(row.buffers[2].length, shape, share);
+  const constants = row.buffers.slice(3).map(({ name: stem, e, length }) => buffer(stem, e, length, 'const'));
   const rows = buffer('rows', band.e, bandLength(band), 'temp');
-  const count = rebased ? 2 : 1;
+  const count = rebased ? 1 : 0;
   const body = overBlocks(w, band, source, rows, padCode + (rebased ? 128 : 0), target, (block) => {
     const r = index('row', block.rows);
     const perRow = w.outWidth * channels;
-    return [loop(r, [call(row, [inResult(result, block, 0, perRow, [[r, perRow]]), at(rows, 0, [r, w.strides[0] * band.row]), ...constants], [], row.values)])];
+    return [loop(r, [call(row, [inResult(result, block, 0, perRow, [[r, perRow]]), at(rows, 0, [r, w.strides[0] * band.row]), weights.bytes, ...constants], [], row.values)])];
   });
-  return fn(name, { buffers: [result, source, ...constants.slice(0, count), rows, ...constants.slice(count)], values: row.values }, body);
+  return fn(name, { buffers: [result, source, ...weights.buffers, ...constants.slice(0, count), rows, ...constants.slice(count)], values: row.values }, [...weights.setup, ...body]);
 };
 
 interface RowShape {

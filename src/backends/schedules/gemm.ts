@@ -6,9 +6,9 @@
  * each panel of columns, the same runs in the same order: [segment][step][vector][lane][d]. The last panel starts early enough to end
  * with the last column, so some columns may be computed twice, with equal results, and no panel is partly empty.
  */
-import { bitsOf, type DType } from '../../ir/dtype.ts';
-import { and, at, buffer, call, convert, dot, fn, grid, index, list, literal, load, loop, moved, set, shl, shr, splat, store, sub, variable, xor, zero } from '../../loops/build.ts';
-import type { Address, Buffer, Contents, Elem, Expr, Fn, Index, Stmt, Var } from '../../loops/types.ts';
+import { at, buffer, call, convert, dot, fn, grid, index, list, literal, load, loop, moved, set, splat, store, sub, variable, xor, zero } from '../../loops/build.ts';
+import type { Address, Buffer, Contents, Elem, Expr, Fn, Index, Stmt } from '../../loops/types.ts';
+import { codesOf, fieldsOf, loadPlanes, packCodes, packedLength, unpack, type StoredBits } from './codes.ts';
 import { emptyLike, perChannel, product, type ScheduleContext } from './kernel.ts';
 import { collapse, overNest } from './nest.ts';
 import { makeRescale, type Rescale, type RescaleClass } from './rescale.ts';
@@ -21,23 +21,20 @@ export interface Walk {
   readonly counts: readonly number[];
   readonly strides: readonly number[];
   readonly run: number;
-  /** `run` rounded up to whole dot products (and bytes of weights); the weights of the rest are 0 */
+  /** `run` rounded up to whole dot products; the weights of the rest are 0 */
   readonly padded: number;
   /**
-   * Two weights of four bits in a byte. With vectors the lower nibbles are one vector of a step and the upper nibbles the next, taken
-   * apart in registers. Without, the first half of a panel stands in the lower and the second half in the upper nibbles, and a panel is
-   * unpacked to bytes before the rows pass over it, so that compilers find their dot products.
+   * Width of the weights as they are stored. Below 8 bits each panel is a list of codes of its own (codes.ts). Few rows take the codes
+   * apart in registers; for many, and without vectors, a panel is unpacked to bytes before the rows pass over it.
    */
-  readonly nibbles: boolean;
+  readonly bits: StoredBits;
   /** how the walk is multiplied where the weights stand as in quads.ts; null where they stand as written here */
   readonly quads: Quads | null;
 }
-export const walkOf = (counts: readonly number[], strides: readonly number[], run: number, { dot: d, lanes }: Target, nibbles = false, quads: Quads | null = null): Walk => {
-  const unit = quads !== null ? (nibbles ? 8 : 4) : nibbles && lanes === 1 ? 2 : d;
-  return { counts, strides, run, padded: Math.ceil(run / unit) * unit, nibbles, quads };
+export const walkOf = (counts: readonly number[], strides: readonly number[], run: number, { dot: d }: Target, bits: StoredBits = 8, quads: Quads | null = null): Walk => {
+  const unit = quads !== null ? 4 : d;
+  return { counts, strides, run, padded: Math.ceil(run / unit) * unit, bits, quads };
 };
-/** Whether weights of a dtype are packed two in a byte. */
-export const packsNibbles = (dtype: DType): boolean => bitsOf(dtype) <= 4;
 
 /** Without enough columns for a vector tile, or with operands of 32 bits, the product is done by scalars. */
 export const scalarOf = (target: Target): Target => ({ ...target, lanes: 1, dot: 1, tile: target.lanes === 1 ? target.tile : [4, 1] });
@@ -63,33 +60,33 @@ export const panelStarts = (columns: number, target: Target): readonly number[] 
   const whole = Math.floor(columns / width);
   return [...list(whole, (n) => n * width), ...(columns % width === 0 ? [] : [columns - width])];
 };
-/** Bytes of weights, or elements, of one panel. */
-export const panelLength = ({ counts, padded, nibbles }: Walk, target: Target): number => (product(counts) * padded * columnsPerPanel(target)) / (nibbles ? 2 : 1);
+/** Elements of one panel, and the bytes that hold them. */
+export const panelLength = ({ counts, padded }: Walk, target: Target): number => product(counts) * padded * columnsPerPanel(target);
+export const panelBytes = (walk: Walk, target: Target): number => packedLength(panelLength(walk, target), blockOf(walk, target), walk.bits);
+/** Codes that stand side by side in a packed panel: one vector of a step, or, without vectors, as many as there are. */
+const blockOf = (walk: Walk, target: Target): number => (target.lanes === 1 ? panelLength(walk, target) : target.lanes * target.dot);
 
 /** Weights [columns, segments, run] as panels. */
 export const packPanels = (weights: Int8Array, columns: number, walk: Walk, target: Target): Int8Array => {
   const { lanes, dot: d, tile: [, vectors] } = target;
   const segments = product(walk.counts);
   const starts = panelStarts(columns, target);
-  const out = new Int8Array(starts.length * panelLength(walk, target));
+  const length = panelLength(walk, target);
+  const out = new Int8Array(starts.length * length);
   const at = (column: number, segment: number, k: number): number => (k < walk.run ? weights[(column * segments + segment) * walk.run + k] : 0);
-  const joined = (low: number, high: number): number => (low & 15) | (high << 4);
   let to = 0;
-  for (const start of starts) {
-    if (walk.nibbles && lanes === 1) {
-      const half = (segments * walk.padded) / 2;
-      const entry = (i: number): number => at(start, Math.floor(i / walk.padded), i % walk.padded);
-      for (let i = 0; i < half; i++) out[to++] = joined(entry(i), entry(i + half));
-      continue;
-    }
-    for (let s = 0; s < segments; s++) {
-      const step = walk.nibbles ? 2 : 1;
-      for (let k = 0; k < walk.padded; k += d) for (let j = 0; j < vectors; j += step) for (let l = 0; l < lanes; l++) for (let e = k; e < k + d; e++) {
-        const column = start + j * lanes + l;
-        out[to++] = walk.nibbles ? joined(at(column, s, e), at(column + lanes, s, e)) : at(column, s, e);
-      }
-    }
+  for (const start of starts) for (let s = 0; s < segments; s++) for (let k = 0; k < walk.padded; k += d) {
+    for (let column = start; column < start + vectors * lanes; column++) for (let e = k; e < k + d; e++) out[to++] = at(column, s, e);
   }
+  return packedPanels(out, length, blockOf(walk, target), walk.bits);
+};
+/** Panels of `length` codes, each packed by itself. */
+export const packedPanels = (codes: Int8Array, length: number, block: number, bits: StoredBits): Int8Array => {
+  if (bits === 8) return codes;
+  const count = codes.length / length;
+  const size = packedLength(length, block, bits);
+  const out = new Int8Array(count * size);
+  for (let n = 0; n < count; n++) out.set(packCodes(codes.subarray(n * length, (n + 1) * length), block, bits), n * size);
   return out;
 };
 
@@ -113,7 +110,7 @@ const tileFn = (name: string, { rows, walk, rowA, rowOut, a, b, rescale: shape, 
   const width = vectors * lanes;
   const reach = walk.counts.reduce((sum, count, i) => sum + (count - 1) * walk.strides[i], walk.padded);
   const left = buffer('a', a, (rows - 1) * rowA + reach, 'in');
-  const right = buffer('b', b, panelLength(walk, target), 'in');
+  const right = walk.bits === 8 ? buffer('b', b, panelLength(walk, target), 'in') : buffer('b', 'u8', panelBytes(walk, target), 'in');
   const result = buffer('out', shape.out, (rows - 1) * rowOut + width, 'out');
   const rescale = makeRescale(shape, target, { channels: width, y: (rows - 1) * rowOut + width }, inPlace ? result : null);
   const second = inPlace ? result : rescale.y;
@@ -123,15 +120,22 @@ const tileFn = (name: string, { rows, walk, rowA, rowOut, a, b, rescale: shape, 
   const aWords = variable('aw', wide, d * lanes);
   const bWords = list(vectors, (j) => variable(`b${j}`, wide, d * lanes));
   const outer = walk.counts.map((count, i) => index(`t${i}`, count));
-  const k = index('k', walk.padded / d);
-  const perStep = (d * width) / (walk.nibbles ? 2 : 1);
+  const steps = stepsOf(walk, target);
+  const k = index('k', walk.padded / d / steps);
+  const block = lanes * d;
+  const perIteration = (steps * d * width * walk.bits) / 8;
   const weightAt = (offset: number): Address =>
-    at(right, offset, ...outer.map((o, i) => [o, product(walk.counts.slice(i + 1)) * (walk.padded / d) * perStep] as const), [k, perStep]);
+    at(right, offset, ...outer.map((o, i) => [o, (product(walk.counts.slice(i + 1)) * k.count * perIteration)] as const), [k, perIteration]);
+  const planes = walk.bits === 8 ? null : loadPlanes(weightAt(0), block, walk.bits, block, 'i16');
+  const weight = (step: number, j: number): Expr => (planes === null ? load(weightAt((step * vectors + j) * block), block, wide) : codesOf(planes, step * vectors + j, walk.bits, 'i16'));
   const inner: Stmt[] = [
-    ...(walk.nibbles ? nibbleLoads(weightAt, bWords) : bWords.map((v, j) => set(v, load(weightAt(j * lanes * d), d * lanes, wide)))),
-    ...list(rows, (r) => [
-      set(aWords, splat(at(left, r * rowA, ...outer.map((o, i) => [o, walk.strides[i]] as const), [k, d]), d, lanes, wide)),
-      ...bWords.map((v, j) => set(sums[r][j], dot(d, sums[r][j], aWords, v), { pin: lanes > 1 })),
+    ...(planes?.setup ?? []),
+    ...list(steps, (step) => [
+      ...bWords.map((v, j) => set(v, weight(step, j))),
+      ...list(rows, (r) => [
+        set(aWords, splat(at(left, r * rowA + step * d, ...outer.map((o, i) => [o, walk.strides[i]] as const), [k, d * steps]), d, lanes, wide)),
+        ...bWords.map((v, j) => set(sums[r][j], dot(d, sums[r][j], aWords, v), { pin: lanes > 1 })),
+      ]).flat(),
     ]).flat(),
   ];
   const loops = [...outer, k].reduceRight<readonly Stmt[]>((stmts, over) => [loop(over, stmts)], inner);
@@ -150,24 +154,13 @@ const tileFn = (name: string, { rows, walk, rowA, rowOut, a, b, rescale: shape, 
     [...sums.flat().map((v) => set(v, zero('i32', lanes))), ...loops, ...prepared.setup, ...finish]);
 };
 
-/** Bytes of two weights each as pairs of 16-bit vectors: the lower nibbles, then the upper ones, sign-extended. */
-const nibbleLoads = (weightAt: (offset: number) => Address, words: readonly Var[]): readonly Stmt[] =>
-  list(words.length / 2, (pair) => {
-    const { n } = words[0].type;
-    const both = variable('both', 'i16', n);
-    return [set(both, load(weightAt(pair * n), n, 'i16')), set(words[2 * pair], shr(shl(both, 12), 12)), set(words[2 * pair + 1], shr(both, 4))];
-  }).flat();
-
-/** Bytes of a panel that is unpacked before use; null where the tile reads the panel as it is. */
-export const unpackedLength = ({ counts, padded, nibbles }: Walk, { lanes }: Target): number | null => (nibbles && lanes === 1 ? product(counts) * padded : null);
-const unpackFn = (name: string, { length }: { readonly length: number }): Fn => {
-  const [bytes, nibbles] = [buffer('bytes', 'i8', length, 'out'), buffer('nibbles', 'i8', length / 2, 'const')];
-  const [i, j] = [index('i', length / 2), index('j', length / 2)];
-  return fn(name, { buffers: [bytes, nibbles] }, [
-    loop(i, [store(at(bytes, 0, [i, 1]), sub(xor(and(load(at(nibbles, 0, [i, 1])), 15), 8), 8))]),
-    loop(j, [store(at(bytes, length / 2, [j, 1]), shr(load(at(nibbles, 0, [j, 1])), 4))]),
-  ]);
-};
+/** Steps of one iteration: where codes are taken apart in registers, those of one span. */
+const stepsOf = ({ bits }: Walk, { tile: [, vectors] }: Target): number => (bits === 8 ? 1 : Math.max(1, fieldsOf(bits) / vectors));
+/** Rows up to which unpacking a panel first does not pay. */
+export const FEW_ROWS = 3;
+/** Whether a product of so many rows takes packed codes apart in registers; spans must not reach across segments or panels. */
+const inRegisters = (walk: Walk, rows: number, target: Target): boolean =>
+  walk.bits === 8 || (rows <= FEW_ROWS && target.lanes > 1 && target.dot === 2 && target.tile[1] <= fieldsOf(walk.bits) && walk.padded % (target.dot * stepsOf(walk, target)) === 0);
 
 /** Where the operands of a product begin, in the enclosing function. */
 export interface Places {
@@ -180,35 +173,40 @@ export interface Places {
   readonly channel: readonly (readonly [Index, number])[];
   /** and its number */
   readonly first?: number;
-  /** scratch memory for an unpacked panel, where `unpackedLength` asks for it */
+  /** scratch memory for unpacked panels; null where weights are stored as bytes */
   readonly unpacked?: Buffer | null;
+  /** loops around the rows, whose counters the addresses hold: they run within the loops over panels */
+  readonly around?: readonly Index[];
 }
+/** The statements within the loops. */
+export const within = (around: readonly Index[], stmts: readonly Stmt[]): readonly Stmt[] => around.reduceRight((inner, over) => [loop(over, inner)], stmts);
 /** rows × columns: the loops over panels and, within each, over tiles. */
 export const multiply = (
-  shape: Omit<TileShape, 'rows'>, rows: number, columns: number, rescale: Rescale, { out, a, b, y, channel, first = 0, unpacked = null }: Places, share: ScheduleContext['share'],
+  shape: Omit<TileShape, 'rows'>, rows: number, columns: number, rescale: Rescale, { out, a, b, y, channel, first = 0, unpacked = null, around = [] }: Places, share: ScheduleContext['share'],
 ): readonly Stmt[] => {
   const { target, walk, rowA, rowOut } = shape;
   const width = columnsPerPanel(target);
   const whole = Math.floor(columns / width);
-  const size = panelLength(walk, target);
+  const size = panelBytes(walk, target);
   const height = Math.min(rows, target.tile[0]);
   const tiles = Math.floor(rows / height);
+  const goesFirst = !inRegisters(walk, around.length > 0 ? Infinity : rows, target);
+  const own: Walk = goesFirst ? { ...walk, bits: 8 } : walk;
   const panel = (column: number, number: number, terms: readonly (readonly [Index, number])[]): readonly Stmt[] => {
     const byColumn = (stride: number): (readonly [Index, number])[] => terms.map(([i, n]) => [i, n * stride]);
     const panelAt = moved(b, number * size, ...byColumn(size));
-    const unpack = unpacked === null ? [] : [call(share('unpack', { length: unpacked.length }, unpackFn), [unpacked, panelAt])];
+    const bytes = goesFirst ? [unpack(at(unpacked!), panelAt, panelLength(walk, target), blockOf(walk, target), walk.bits, target, share)] : [];
     const tile = (count: number, row: number, m: readonly Index[]): Stmt => {
       const byRow = (stride: number): (readonly [Index, number])[] => m.map((i) => [i, height * stride]);
-      const own = unpacked === null ? walk : { ...walk, nibbles: false };
       return call(share('tile', { ...shape, walk: own, rows: count }, tileFn), [
-        moved(out, row * rowOut + column, ...byRow(rowOut), ...byColumn(width)), moved(a, row * rowA, ...byRow(rowA)), unpacked === null ? panelAt : at(unpacked),
+        moved(out, row * rowOut + column, ...byRow(rowOut), ...byColumn(width)), moved(a, row * rowA, ...byRow(rowA)), goesFirst ? at(unpacked!) : panelAt,
         ...rescale.channels.map((one) => at(one, first + number * width, ...channel, ...byColumn(width))),
         ...(y === null ? [] : [moved(y, row * rowOut + column, ...byRow(rowOut), ...byColumn(width))]),
         ...(rescale.table === null ? [] : [rescale.table]),
       ], [], rescale.values);
     };
     const m = index('m', tiles);
-    return [...unpack, loop(m, [tile(height, 0, [m])]), ...(rows % height === 0 ? [] : [tile(rows % height, tiles * height, [])])];
+    return [...bytes, ...within(around, [loop(m, [tile(height, 0, [m])]), ...(rows % height === 0 ? [] : [tile(rows % height, tiles * height, [])])])];
   };
   const n = index('n', Math.max(1, whole));
   return [

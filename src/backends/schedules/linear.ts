@@ -2,12 +2,14 @@
  * `linear_acc`: rows of codes times a constant matrix. Rows are widened to 16 bits a block at a time, small enough to stay near the
  * core, and every panel of weights passes over the block. Also the convolution of one tap and stride 1, whose rows are pixels.
  */
+import { bitsOf } from '../../ir/dtype.ts';
 import type { Value } from '../../ir/graph.ts';
 import { at, buffer, bytesOf, fn, index, loop, moved } from '../../loops/build.ts';
 import type { Elem, Fn, Index, Stmt } from '../../loops/types.ts';
 import type { Step } from '../group.ts';
 import { constant, elemOf, operand, product, scratch, shapeOf, type Binding, type Kernel, type Schedule, type ScheduleContext } from './kernel.ts';
-import { columnsPerPanel, fillRows, packsNibbles, targetFor, walkOf, widenRows, type Walk } from './gemm.ts';
+import { storedBits } from './codes.ts';
+import { columnsPerPanel, fillRows, targetFor, walkOf, widenRows, type Walk } from './gemm.ts';
 import { PANEL, quadRows, quadsFor } from './quads.ts';
 import { makeRescale, rescaleBindings, rescaleClass, rescaleValues, type RescaleClass } from './rescale.ts';
 import type { Target } from './target.ts';
@@ -33,9 +35,10 @@ export const linear: Schedule = (step, context) => {
 export const rowProduct = (step: Step, context: ScheduleContext, rows: number, depth: number, columns: number): Kernel => {
   const [x, weight] = [step.root.inputs['x'] as Value, step.root.inputs['weight'] as Value];
   const ending = rescaleClass(step);
-  const quads = quadsFor(context.target, elemOf(x.type.dtype), depth, columns, ending);
+  const bits = storedBits(weight.type.dtype);
+  const quads = quadsFor(context.target, elemOf(x.type.dtype), bitsOf(weight.type.dtype), depth, columns, ending);
   const target = quads === null ? targetFor(context.target, columns) : context.target;
-  const walk = walkOf([], [], depth, target, packsNibbles(weight.type.dtype), quads);
+  const walk = walkOf([], [], depth, target, bits, quads);
   const key: Shape = { rows, columns, walk, x: elemOf(x.type.dtype), rescale: ending, inPlace: context.inPlace !== null, target };
   const block = blockRows(key);
   const matrix = constant(weight).data as Int8Array;
@@ -57,13 +60,16 @@ export const residualInPlace = (step: Step, target: Target): Value | null => {
   return target.lanes === 1 || columns % width === 0 ? (node.inputs['y'] as Value) : null;
 };
 
+/** Rows that share an unpacking at least, near the core or not. */
+export const UNPACKED_ROWS = 48;
 /** Rows widened at a time; null where the rows can be read as they are. */
 const blockRows = ({ rows, columns, walk, x, target }: Shape): number | null => {
   const e = rowElem(walk);
   if (x === e && walk.run === walk.padded) return null;
   const height = walk.quads === null ? target.tile[0] : quadRows(target, walk.quads, rows, columns);
   const fit = Math.floor(target.blockBytes / (bytesOf(e) * walk.padded * height)) * height;
-  return Math.min(rows, Math.max(height, fit));
+  const least = walk.bits === 8 ? height : Math.ceil(UNPACKED_ROWS / height) * height;
+  return Math.min(rows, Math.max(least, fit));
 };
 
 const linearFn = ({ share }: ScheduleContext) => (name: string, shape: Shape): Fn => {

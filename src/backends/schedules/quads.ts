@@ -2,7 +2,9 @@
  * Products with constant weights in the layout that all vector machines share, so that one copy serves every instruction set of a
  * binary: panels of 16 columns, in each the weights of four neighbours along K side by side,
  *
- *     [panel][segment][K/4][16 columns][4]         4-bit weights: [panel][segment][K/8][16][4], the lower nibbles one step, the upper the next
+ *     [panel][segment][K/4][16 columns][4]
+ *
+ * Codes of less than 8 bits are packed panel by panel (codes.ts), blocks being the 64 codes of a step.
  *
  * A machine with dot products of four bytes reads a step as 16 sums. One with pairs of 16-bit words widens it and gets two sums for each
  * column, which `reduce` joins after the last step. A scalar machine takes one column out of the panel and multiplies that.
@@ -13,9 +15,10 @@
  * The last panel starts early enough to end with the last column; fewer than 16 columns are one panel filled with zeros, whose
  * results go to memory of their own and are copied from there.
  */
-import { and, at, buffer, call, dot, fn, grid, index, list, load, loop, moved, reduce, set, shl, shr, splat, store, sub, variable, xor, zero } from '../../loops/build.ts';
-import type { Address, Buffer, Contents, Elem, Expr, Fn, Index, Stmt, Var } from '../../loops/types.ts';
-import { multiply, type Places, type TileShape, type Walk } from './gemm.ts';
+import { at, buffer, call, dot, fn, grid, index, list, load, loop, moved, reduce, set, splat, store, variable, zero } from '../../loops/build.ts';
+import type { Address, Buffer, Contents, Elem, Fn, Index, Stmt } from '../../loops/types.ts';
+import { codesOf, fieldsOf, loadPlanes, packedLength, unpack } from './codes.ts';
+import { FEW_ROWS, multiply, packedPanels, within, type Places, type TileShape, type Walk } from './gemm.ts';
 import { emptyLike, perChannel, product, type ScheduleContext } from './kernel.ts';
 import { collapse, overNest } from './nest.ts';
 import { makeRescale, type Rescale, type RescaleClass } from './rescale.ts';
@@ -25,43 +28,55 @@ import { inLaneOrder } from './words.ts';
 /** Columns of a panel, and neighbours along K that stand together. */
 export const PANEL = 16;
 const QUAD = 4;
+/** codes of a step */
+const STEP = PANEL * QUAD;
 
 export interface Quads {
   /** element of the rows as the product reads them */
   readonly a: 'u8' | 'i8' | 'i16';
   /** whether rows hold code + 128 of signed codes */
   readonly rebased: boolean;
+  /** whether weights are so narrow that the sum of two products with u8 fits 16 bits */
+  readonly paired: boolean;
 }
 
 /** Sums of u8·i8 over `depth` taps that begin at −128·Σw fit 32 bits. */
 const bytesFit = (depth: number): boolean => depth * 383 * 128 < 2 ** 31;
 
-/** How a target multiplies rows of codes `x` by constants in this layout; null where it keeps another one, or has no room to spare. */
-export const quadsFor = ({ lanes, quads }: Target, x: Elem, depth: number, columns: number, ending: RescaleClass): Quads | null => {
+/** 2·255·2^6 < 2^15 */
+const PAIRED_BITS = 7;
+
+/** How a target multiplies rows of codes `x` by constants of `bits` bits in this layout; null where it keeps another one, or has no room to spare. */
+export const quadsFor = ({ lanes, quads, narrowQuads }: Target, x: Elem, bits: number, depth: number, columns: number, ending: RescaleClass): Quads | null => {
   if (quads === null || (columns < PANEL && ending.kind === 'two')) return null;
-  if (lanes === 1 || quads === 'i16' || (x !== 'i8' && x !== 'u8') || !bytesFit(depth)) return { a: 'i16', rebased: false };
-  if (x === quads) return { a: quads, rebased: false };
-  return x === 'i8' ? { a: 'u8', rebased: true } : { a: 'i16', rebased: false };
+  const words = { a: 'i16', rebased: false, paired: false } as const;
+  const paired = narrowQuads !== null && bits <= PAIRED_BITS;
+  const wanted = paired ? narrowQuads : quads;
+  if (lanes === 1 || wanted === 'i16' || (x !== 'i8' && x !== 'u8') || !bytesFit(depth)) return words;
+  if (x === wanted) return { a: wanted, rebased: false, paired };
+  return x === 'i8' ? { a: 'u8', rebased: true, paired } : words;
 };
 
 const starts = (columns: number): readonly number[] => {
   const whole = Math.floor(columns / PANEL);
   return [...list(whole, (n) => n * PANEL), ...(columns % PANEL === 0 ? [] : [Math.max(0, columns - PANEL)])];
 };
-/** Bytes of one panel of weights, and entries of per-channel constants. */
-export const quadPanelLength = ({ counts, padded, nibbles }: Walk): number => (product(counts) * padded * PANEL) / (nibbles ? 2 : 1);
+/** Codes of one panel, the bytes that hold them, and entries of per-channel constants. */
+export const quadPanelLength = ({ counts, padded }: Walk): number => product(counts) * padded * PANEL;
+export const quadPanelBytes = (walk: Walk): number => packedLength(quadPanelLength(walk), STEP, walk.bits);
 export const quadLength = (columns: number): number => starts(columns).length * PANEL;
 
 /** Weights [columns, segments, run] as panels. */
-export const packQuads = (weights: Int8Array, columns: number, { counts, run, padded, nibbles }: Walk): Int8Array => {
+export const packQuads = (weights: Int8Array, columns: number, walk: Walk): Int8Array => {
+  const { counts, run, padded } = walk;
   const segments = product(counts);
-  const out = new Int8Array(starts(columns).length * quadPanelLength({ counts, strides: [], run, padded, nibbles, quads: null }));
+  const out = new Int8Array(starts(columns).length * quadPanelLength(walk));
   const weight = (column: number, segment: number, k: number): number => (k < run && column < columns ? weights[(column * segments + segment) * run + k] : 0);
   let to = 0;
-  for (const start of starts(columns)) for (let s = 0; s < segments; s++) for (let k = 0; k < padded; k += nibbles ? 2 * QUAD : QUAD) {
-    for (let c = start; c < start + PANEL; c++) for (let e = k; e < k + QUAD; e++) out[to++] = nibbles ? (weight(c, s, e) & 15) | (weight(c, s, e + QUAD) << 4) : weight(c, s, e);
+  for (const start of starts(columns)) for (let s = 0; s < segments; s++) for (let k = 0; k < padded; k += QUAD) {
+    for (let c = start; c < start + PANEL; c++) for (let e = k; e < k + QUAD; e++) out[to++] = weight(c, s, e);
   }
-  return out;
+  return packedPanels(out, quadPanelLength(walk), STEP, walk.bits);
 };
 /** Per-channel constants of `groups` groups of columns, panel by panel; the same for the sums that begin at −128·Σw. */
 export const quadConstants = <T extends Contents>(constants: T, columns: number, { lanes, pairing }: Target, groups = 1): T => {
@@ -110,10 +125,11 @@ const tileFn = (name: string, { rows, width, walk, rowA, rowOut, rescale: shape,
   const joined = QUAD / d;
   const total = vectorsOf(target, quads, width);
   const vectors = vectorsOf(target, quads, Math.min(PANEL, width));
-  const panel = quadPanelLength(walk);
+  const packed = walk.bits < 8;
+  const panel = packed ? quadPanelBytes(walk) : quadPanelLength(walk);
   const reach = walk.counts.reduce((sum, count, i) => sum + (count - 1) * walk.strides[i], walk.padded);
   const left = buffer('a', quads.a, (rows - 1) * rowA + reach, 'in');
-  const right = buffer('b', 'i8', width < PANEL ? panel - (PANEL - width) * QUAD : (width / PANEL) * panel, 'const');
+  const right = buffer('b', packed ? 'u8' : 'i8', width < PANEL ? panel - (PANEL - width) * QUAD : (width / PANEL) * panel, 'const');
   const first = buffer('start', 'i32', width, 'const');
   const result = buffer('out', shape.out, (rows - 1) * rowOut + width, 'out');
   const rescale = makeRescale(shape, target, { channels: width, y: (rows - 1) * rowOut + width }, inPlace ? result : null);
@@ -122,26 +138,25 @@ const tileFn = (name: string, { rows, width, walk, rowA, rowOut, rescale: shape,
   const wide: Elem = d === 2 ? 'i16' : 'i8';
   const sums = grid(rows, total, (r, j) => variable(`s${r}_${j}`, 'i32', lanes));
   const outer = walk.counts.map((count, i) => index(`t${i}`, count));
-  const perStep = PANEL * QUAD;
-  const span = walk.nibbles ? 2 * QUAD : QUAD;
-  const steps = walk.padded / span;
-  const k = index('k', steps);
-  const weightAt = (offset: number): Address => at(right, offset, ...outer.map((o, i) => [o, product(walk.counts.slice(i + 1)) * steps * perStep] as const), [k, perStep]);
-  const step = (half: 0 | 1): readonly Stmt[] => {
+  const span = packed ? fieldsOf(walk.bits) : 1;
+  const perIteration = (STEP * span * walk.bits) / 8;
+  const k = index('k', walk.padded / (span * QUAD));
+  const weightAt = (offset: number): Address =>
+    at(right, offset, ...outer.map((o, i) => [o, product(walk.counts.slice(i + 1)) * k.count * perIteration] as const), [k, perIteration]);
+  const placeOf = (j: number): number => Math.floor(j / vectors) * panel + (j % vectors) * d * lanes;
+  const planes = packed ? list(total, (j) => loadPlanes(weightAt(placeOf(j)), STEP, walk.bits, d * lanes, d === 2 ? 'i16' : 'u8')) : null;
+  const step = (number: number): readonly Stmt[] => {
     const a = list(rows, (r) => variable(`a${r}`, quads.a, d * lanes));
     const b = list(total, (j) => variable(`b${j}`, wide, d * lanes));
     const loadA = (r: number): Stmt =>
-      set(a[r], splat(at(left, r * rowA + half * QUAD, ...outer.map((o, i) => [o, walk.strides[i]] as const), [k, span]), QUAD, (d * lanes) / QUAD, quads.a));
-    const loadB = (j: number): readonly Stmt[] => {
-      const from = weightAt(Math.floor(j / vectors) * panel + (j % vectors) * d * lanes);
-      return walk.nibbles ? nibbles(b[j], load(from, d * lanes, wide), half) : [set(b[j], load(from, d * lanes, wide))];
-    };
-    const product = (r: number, j: number): Stmt => set(sums[r][j], dot(d, sums[r][j], a[r], b[j]), { pin: true });
+      set(a[r], splat(at(left, r * rowA + number * QUAD, ...outer.map((o, i) => [o, walk.strides[i]] as const), [k, span * QUAD]), QUAD, (d * lanes) / QUAD, quads.a));
+    const loadB = (j: number): Stmt => set(b[j], planes === null ? load(weightAt(placeOf(j)), d * lanes, wide) : codesOf(planes[j], number, walk.bits, wide));
+    const product = (r: number, j: number): Stmt => set(sums[r][j], dot(d, sums[r][j], a[r], b[j], quads.paired), { pin: true });
     return rows < b.length
-      ? [...a.map((_, r) => loadA(r)), ...b.flatMap((_, j) => [...loadB(j), ...a.map((_a, r) => product(r, j))])]
-      : [...b.flatMap((_, j) => loadB(j)), ...a.flatMap((_, r) => [loadA(r), ...b.map((_b, j) => product(r, j))])];
+      ? [...a.map((_, r) => loadA(r)), ...b.flatMap((_, j) => [loadB(j), ...a.map((_a, r) => product(r, j))])]
+      : [...b.map((_, j) => loadB(j)), ...a.flatMap((_, r) => [loadA(r), ...b.map((_b, j) => product(r, j))])];
   };
-  const inner = [...step(0), ...(walk.nibbles ? step(1) : [])];
+  const inner = [...(planes?.flatMap(({ setup }) => setup) ?? []), ...list(span, step).flat()];
   const loops = [...outer, k].reduceRight<readonly Stmt[]>((stmts, over) => [loop(over, stmts)], inner);
 
   const words = Math.min(PANEL, width) / lanes;
@@ -160,22 +175,24 @@ const tileFn = (name: string, { rows, width, walk, rowA, rowOut, rescale: shape,
     [...begin, ...loops, ...prepared.setup, ...finish]);
 };
 
-/** The lower or the upper nibbles of bytes, sign-extended; the bytes may already be 16-bit words. */
-const nibbles = (v: Var, bytes: Expr, half: 0 | 1): readonly Stmt[] => {
-  if (bytes.type.e === 'i16') return [set(v, half === 1 ? shr(bytes, 4) : shr(shl(bytes, 12), 12))];
-  return [set(v, sub(xor(and(half === 1 ? shr(bytes, 4) : bytes, 15), 8), 8))];
+/** One column of a panel of bytes, side by side. */
+const columnFn = (name: string, { length }: { readonly length: number }): Fn => {
+  const steps = length / QUAD;
+  const [bytes, panel] = [buffer('bytes', 'i8', length, 'out'), buffer('panel', 'i8', (steps - 1) * STEP + QUAD, 'const')];
+  const [s, e] = [index('s', steps), index('e', QUAD)];
+  return fn(name, { buffers: [bytes, panel] }, [loop(s, [loop(e, [store(at(bytes, 0, [s, QUAD], [e, 1]), load(at(panel, 0, [s, STEP], [e, 1])))])])]);
 };
 
-/** One column of a panel, as bytes side by side. */
-const columnFn = (name: string, { length, nibbles: packed }: { readonly length: number; readonly nibbles: boolean }): Fn => {
-  const span = packed ? 2 * QUAD : QUAD;
-  const steps = length / span;
-  const [bytes, panel] = [buffer('bytes', 'i8', length, 'out'), buffer('panel', 'i8', (steps - 1) * PANEL * QUAD + QUAD, 'const')];
-  const [s, e] = [index('s', steps), index('e', QUAD)];
-  const code = load(at(panel, 0, [s, PANEL * QUAD], [e, 1]));
-  const to = (half: number): Address => at(bytes, half * QUAD, [s, span], [e, 1]);
-  return fn(name, { buffers: [bytes, panel] }, [loop(s, [loop(e, packed
-    ? [store(to(0), sub(xor(and(code, 15), 8), 8)), store(to(1), shr(code, 4))] : [store(to(0), code)])])]);
+/** Panels that are unpacked together: as many as the widest tile has. */
+const groupOf = (target: Target, quads: Quads, rows: number): number => (target.lanes === 1 ? 1 : Math.max(1, widthOf(target, quads, rows) / PANEL));
+/** Whether a product of so many rows takes packed codes apart in registers: only where they are whole spans of one segment. */
+const inRegisters = ({ bits, counts, padded }: Walk, rows: number, { lanes }: Target): boolean =>
+  bits === 8 || (rows <= FEW_ROWS && lanes > 1 && product(counts) === 1 && padded % (fieldsOf(bits) * QUAD) === 0);
+/** Bytes of unpacked panels that a product may need at a time, and of one column where there are no vectors. */
+export const quadScratch = (walk: Walk, columns: number, target: Target): number | null => {
+  const column = target.lanes === 1 ? product(walk.counts) * walk.padded : 0;
+  const panels = walk.bits === 8 ? 0 : Math.min(starts(columns).length, Math.max(...[1, MOST_ROWS].map((rows) => groupOf(target, walk.quads!, rows)))) * quadPanelLength(walk);
+  return column + panels === 0 ? null : column + panels;
 };
 
 export interface QuadPlaces extends Places {
@@ -191,10 +208,20 @@ export const multiplyQuads = (shape: Omit<TileShape, 'rows'>, rows: number, colu
   const { target, walk, rowA, rowOut } = shape;
   const quads = walk.quads!;
   if (target.lanes === 1) return byColumns(shape, rows, columns, rescale, places, share);
-  const { out, a, b, y, start, channel, edge } = places;
-  const size = quadPanelLength(walk);
+  const { out, a, y, start, channel, edge, unpacked, around = [] } = places;
+  const unpacks = !inRegisters(walk, around.length > 0 ? Infinity : rows, target);
+  const tileWalk: Walk = unpacks ? { ...walk, bits: 8 } : walk;
+  const size = quadPanelBytes(walk);
+  const length = quadPanelLength(walk);
+  /** Panels from number `number` on as a tile reads them, and what brings them there. */
+  const panelsAt = (number: number, count: number, terms: Terms): { readonly b: Address; readonly setup: readonly Stmt[] } => {
+    const stored = (i: number): Address => moved(places.b, (number + i) * size, ...terms.map(([index_, n]) => [index_, n * size] as const));
+    return unpacks
+      ? { b: at(unpacked!), setup: list(count, (i) => unpack(at(unpacked!, i * length), stored(i), length, STEP, walk.bits, target, share)) } : { b: stored(0), setup: [] };
+  };
   if (edge !== null) {
-    const narrow = { ...shape, rowOut: PANEL };
+    const narrow = { ...shape, walk: tileWalk, rowOut: PANEL };
+    const { b, setup } = panelsAt(0, 1, []);
     const group = rowsOf(target, quads, PANEL);
     const one = (count: number, row: number, terms: Terms): readonly Stmt[] => {
       const by = (stride: number): (readonly [Index, number])[] => terms.map(([i, n]) => [i, n * stride]);
@@ -210,17 +237,17 @@ export const multiplyQuads = (shape: Omit<TileShape, 'rows'>, rows: number, colu
     };
     const blocks = Math.floor(rows / group);
     const m = index('m', Math.max(1, blocks));
-    return [...(blocks === 0 ? [] : [loop(m, one(group, 0, [[m, group]]))]), ...(rows % group === 0 ? [] : one(rows % group, blocks * group, []))];
+    return [...setup, ...within(around, [...(blocks === 0 ? [] : [loop(m, one(group, 0, [[m, group]]))]), ...(rows % group === 0 ? [] : one(rows % group, blocks * group, []))])];
   }
-  /** `width` columns of the panels from number `number` on, the first of them `column`; `terms` count groups of panels, `part` parts of a panel. */
-  const pass = (width: number, number: number, column: number, terms: Terms, part: Index | null = null): readonly Stmt[] => {
+  /** `width` columns of the panels from number `number` on, which begin at `b`, the first of them `column`; `terms` count groups of panels, `part` parts of a panel. */
+  const pass = (width: number, number: number, column: number, terms: Terms, b: Address, part: Index | null = null): readonly Stmt[] => {
     const byGroup = (perPanel: number, perColumn: number): (readonly [Index, number])[] => [
       ...terms.map(([i, n]) => [i, n * Math.max(1, width / PANEL) * perPanel] as const), ...(part === null ? [] : [[part, width * perColumn] as const])];
     const height = Math.min(rows, rowsOf(target, quads, width));
     const tile = (count: number, row: number, m: readonly Index[]): Stmt => {
       const byRow = (stride: number): (readonly [Index, number])[] => m.map((i) => [i, height * stride]);
-      return call(share('tile', { ...shape, rows: count, width }, tileFn), [
-        moved(out, row * rowOut + column, ...byRow(rowOut), ...byGroup(PANEL, 1)), moved(a, row * rowA, ...byRow(rowA)), moved(b, number * size, ...byGroup(size, QUAD)),
+      return call(share('tile', { ...shape, walk: tileWalk, rows: count, width }, tileFn), [
+        moved(out, row * rowOut + column, ...byRow(rowOut), ...byGroup(PANEL, 1)), moved(a, row * rowA, ...byRow(rowA)), moved(b, 0, ...(part === null ? [] : [[part, width * QUAD] as const])),
         ...(start === null ? [] : [moved(start, number * PANEL, ...byGroup(PANEL, 1))]),
         ...rescale.channels.map((one) => at(one, number * PANEL, ...channel, ...byGroup(PANEL, 1))),
         ...(y === null ? [] : [moved(y, row * rowOut + column, ...byRow(rowOut), ...byGroup(PANEL, 1))]),
@@ -229,40 +256,47 @@ export const multiplyQuads = (shape: Omit<TileShape, 'rows'>, rows: number, colu
     };
     const tiles = Math.floor(rows / height);
     const m = index('m', tiles);
-    return [loop(m, [tile(height, 0, [m])]), ...(rows % height === 0 ? [] : [tile(rows % height, tiles * height, [])])];
+    return within(around, [loop(m, [tile(height, 0, [m])]), ...(rows % height === 0 ? [] : [tile(rows % height, tiles * height, [])])]);
   };
   const widest = widthOf(target, quads, rows);
   const whole = Math.floor(columns / PANEL);
   const panel = (number: number, column: number, terms: Terms): readonly Stmt[] => {
-    if (widest >= PANEL) return pass(PANEL, number, column, terms);
+    const { b, setup } = panelsAt(number, 1, terms);
+    if (widest >= PANEL) return [...setup, ...pass(PANEL, number, column, terms, b)];
     const part = index('part', PANEL / widest);
-    return [loop(part, pass(widest, number, column, terms, part))];
+    return [...setup, loop(part, pass(widest, number, column, terms, b, part))];
+  };
+  const several = (count: number, number: number, column: number, terms: Terms): readonly Stmt[] => {
+    const { b, setup } = panelsAt(number, count, terms.map(([i, n]) => [i, n * count] as const));
+    return [...setup, ...pass(count * PANEL, number, column, terms, b)];
   };
   const most = Math.max(1, widest / PANEL);
   const groups = Math.floor(whole / most);
   const n = index('n', Math.max(1, groups));
   return [
-    ...(groups === 0 ? [] : [loop(n, most === 1 ? panel(0, 0, [[n, 1]]) : pass(widest, 0, 0, [[n, 1]]))]),
-    ...(whole % most === 0 ? [] : pass((whole % most) * PANEL, groups * most, groups * most * PANEL, [])),
+    ...(groups === 0 ? [] : [loop(n, most === 1 ? panel(0, 0, [[n, 1]]) : several(most, 0, 0, [[n, 1]]))]),
+    ...(whole % most === 0 ? [] : several(whole % most, groups * most, groups * most * PANEL, [])),
     ...(columns % PANEL === 0 ? [] : panel(whole, columns - PANEL, [])),
   ];
 };
 
 /** Without vectors: one column after the other, each taken out of its panel first. */
-const byColumns = (shape: Omit<TileShape, 'rows'>, rows: number, columns: number, rescale: Rescale, { out, a, b, y, channel, unpacked }: QuadPlaces, share: ScheduleContext['share']): readonly Stmt[] => {
-  const { walk } = shape;
-  const size = quadPanelLength(walk);
+const byColumns = (shape: Omit<TileShape, 'rows'>, rows: number, columns: number, rescale: Rescale, { out, a, b, y, channel, unpacked, around = [] }: QuadPlaces, share: ScheduleContext['share']): readonly Stmt[] => {
+  const { walk, target } = shape;
+  const size = quadPanelBytes(walk);
   const length = product(walk.counts) * walk.padded;
-  const plain = { ...shape, walk: { ...walk, nibbles: false, quads: null } };
-  const take = share('column', { length, nibbles: walk.nibbles }, columnFn);
-  const some = (count: number, number: number, column: number, within: number, terms: Terms): readonly Stmt[] => {
+  const plain = { ...shape, walk: { ...walk, bits: 8 as const, quads: null } };
+  const take = share('column', { length }, columnFn);
+  const some = (count: number, number: number, column: number, first: number, terms: Terms): readonly Stmt[] => {
+    const stored = moved(b, number * size, ...terms.map(([i, n]) => [i, n * size] as const));
+    const bytes = walk.bits === 8 ? stored : at(unpacked!, length);
     const c = index('column', count);
     const by = (perPanel: number, perColumn: number): (readonly [Index, number])[] => [...terms.map(([i, n]) => [i, n * perPanel] as const), [c, perColumn]];
     const channelOf: Terms = [...channel, ...by(PANEL, 1)];
-    return [loop(c, [
-      call(take, [unpacked!, moved(b, number * size + within * QUAD, ...by(size, QUAD))]),
+    return [...(walk.bits === 8 ? [] : [unpack(bytes, stored, quadPanelLength(walk), STEP, walk.bits, target, share)]), loop(c, [
+      call(take, [unpacked!, moved(bytes, first * QUAD, [c, QUAD])]),
       ...multiply(plain, rows, 1, rescale, {
-        out: moved(out, column, ...by(PANEL, 1)), a, b: at(unpacked!), y: y === null ? null : moved(y, column, ...by(PANEL, 1)), channel: channelOf, first: number * PANEL + within,
+        out: moved(out, column, ...by(PANEL, 1)), a, b: at(unpacked!), y: y === null ? null : moved(y, column, ...by(PANEL, 1)), channel: channelOf, first: number * PANEL + first, around,
       }, share),
     ])];
   };

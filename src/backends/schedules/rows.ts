@@ -39,10 +39,11 @@ export interface Band {
   readonly row: number;
   readonly slack: number;
 }
-export const bandOf = (w: WindowShape, e: Elem, slack: number, { blockBytes }: Target): Band => {
+/** `least` output rows share a band, however long they are. */
+export const bandOf = (w: WindowShape, e: Elem, slack: number, { blockBytes }: Target, least = 1): Band => {
   const row = (w.pads[1] + w.width + w.pads[3]) * w.channels;
   const rowsFor = (block: number): number => (block - 1) * w.strides[0] + (w.kernel[0] - 1) * w.dilations[0] + 1;
-  let block = 1;
+  let block = Math.min(w.outHeight, least);
   while (block < w.outHeight && rowsFor(block + 1) * row * bytesOf(e) <= blockBytes) block++;
   return { e, block, rows: rowsFor(block), row, slack };
 };

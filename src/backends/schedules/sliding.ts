@@ -61,6 +61,12 @@ export const slidingConstants = <T extends Contents>(all: T, target: Target): T 
 };
 const groupsOf = (kh: number, joint: number): number => Math.ceil(kh / joint);
 
+/** Codes that `packSliding` gives. */
+export const slidingLength = (channels: number, [kh, kw]: readonly number[], target: Target): number => {
+  const joint = jointOf(target);
+  return blocksOf(channels, target).reduce((sum, { lanes }) => sum + lanes * joint, 0) * kw * groupsOf(kh, joint) * joint;
+};
+
 /** Weights [channel][kh][kw] as [block][kw][group of rows][sum][lane][row of the group]. */
 export const packSliding = (weights: Int8Array, channels: number, [kh, kw]: readonly number[], target: Target): Int8Array => {
   const joint = jointOf(target);

@@ -1,9 +1,9 @@
 /** Constant weights of a product, however they stand in memory: bindings and parameters of loop functions, and the product itself. */
 import { at, buffer, load, moved, set, store, variable } from '../../loops/build.ts';
 import type { Address, Buffer, Contents, Elem, Index, Stmt } from '../../loops/types.ts';
-import { constantsLength, multiply, packPanels, panelConstants, panelLength, panelStarts, unpackedLength, type TileShape, type Walk } from './gemm.ts';
-import { packed, product, scratch, type Binding, type ScheduleContext } from './kernel.ts';
-import { MOST_ROWS, multiplyQuads, packQuads, PANEL, quadConstants, quadLength, quadPanelLength, startSums } from './quads.ts';
+import { constantsLength, multiply, packPanels, panelBytes, panelConstants, panelLength, panelStarts, within, type TileShape, type Walk } from './gemm.ts';
+import { packed, scratch, type Binding, type ScheduleContext } from './kernel.ts';
+import { MOST_ROWS, multiplyQuads, packQuads, PANEL, quadConstants, quadLength, quadPanelBytes, quadScratch, startSums } from './quads.ts';
 import { collapse, overNest } from './nest.ts';
 import { tableEntry, type Rescale } from './rescale.ts';
 import { vectorLanes, type Target } from './target.ts';
@@ -14,15 +14,15 @@ export const rowElem = ({ quads }: Walk): 'u8' | 'i8' | 'i16' => quads?.a ?? 'i1
 export const rowOffset = ({ quads }: Walk): number => (quads?.rebased === true ? 128 : 0);
 
 /** Bytes of the weights of one group, and entries of its per-channel constants. */
-const groupLength = (columns: number, walk: Walk, target: Target): number =>
-  (walk.quads === null ? panelStarts(columns, target).length * panelLength(walk, target) : (quadLength(columns) / PANEL) * quadPanelLength(walk));
+export const groupLength = (columns: number, walk: Walk, target: Target): number =>
+  (walk.quads === null ? panelStarts(columns, target).length * panelBytes(walk, target) : (quadLength(columns) / PANEL) * quadPanelBytes(walk));
 export const channelsLength = (columns: number, walk: Walk, target: Target): number => (walk.quads === null ? constantsLength(columns, target) : quadLength(columns));
 export const channelConstants = <T extends Contents>(list: T, columns: number, walk: Walk, target: Target, groups = 1): T =>
   (walk.quads === null ? panelConstants(list, columns, target, groups) : quadConstants(list, columns, target, groups));
 
-/** Memory for one column of weights, or for the results of less than one panel. */
-const columnLength = (walk: Walk, target: Target): number | null =>
-  (walk.quads === null ? unpackedLength(walk, target) : target.lanes === 1 ? product(walk.counts) * walk.padded : null);
+/** Memory for unpacked weights, or for the results of less than one panel. */
+const unpackedLength = (columns: number, walk: Walk, target: Target): number | null =>
+  (walk.quads !== null ? quadScratch(walk, columns, target) : walk.bits === 8 ? null : panelLength(walk, target));
 const edgeLength = (columns: number, { quads }: Walk, target: Target): number | null =>
   (quads === null || target.lanes === 1 || columns >= PANEL ? null : PANEL * MOST_ROWS);
 
@@ -35,10 +35,10 @@ export const weightBindings = (name: string, weights: Int8Array, columns: number
     const own = weights.subarray(g * filter, (g + 1) * filter);
     panels.set(walk.quads === null ? packPanels(own, columns, walk, target) : packQuads(own, columns, walk), g * length);
   }
-  const [column, edge] = [columnLength(walk, target), edgeLength(columns, walk, target)];
+  const [unpacked, edge] = [unpackedLength(columns, walk, target), edgeLength(columns, walk, target)];
   return [
     packed(name, panels), ...(walk.quads?.rebased === true ? [packed(name, quadConstants(startSums(weights, groups * columns), columns, target, groups))] : []),
-    ...(column === null ? [] : [scratch('i8', column)]), ...(edge === null ? [] : [scratch(out, edge)]),
+    ...(unpacked === null ? [] : [scratch('i8', unpacked)]), ...(edge === null ? [] : [scratch(out, edge)]),
   ];
 };
 
@@ -49,6 +49,8 @@ export interface ProductPlaces {
   /** the second operand of the rescale; null where there is none or it is the result itself */
   readonly y: Address | null;
   readonly group: Index | null;
+  /** loops around the rows, whose counters the addresses hold */
+  readonly around?: readonly Index[];
 }
 export interface WeightBuffers {
   readonly buffers: readonly Buffer[];
@@ -59,21 +61,21 @@ export const weightBuffers = (columns: number, walk: Walk, target: Target, out: 
   const channels = channelsLength(columns, walk, target);
   const weights = buffer('w', 'i8', groups * length, 'const');
   const start = walk.quads?.rebased === true ? buffer('start', 'i32', groups * channels, 'const') : null;
-  const [columnBytes, edgeElements] = [columnLength(walk, target), edgeLength(columns, walk, target)];
-  const column = columnBytes === null ? null : buffer('unpacked', 'i8', columnBytes, 'temp');
+  const [unpackedBytes, edgeElements] = [unpackedLength(columns, walk, target), edgeLength(columns, walk, target)];
+  const unpacked = unpackedBytes === null ? null : buffer('unpacked', 'i8', unpackedBytes, 'temp');
   const edge = edgeElements === null ? null : buffer('edge', out, edgeElements, 'temp');
   return {
-    buffers: [weights, start, column, edge].filter((one) => one !== null),
-    multiply(tile, rows, rescale, { out: to, a, y, group }, share) {
+    buffers: [weights, start, unpacked, edge].filter((one) => one !== null),
+    multiply(tile, rows, rescale, { out: to, a, y, group, around = [] }, share) {
       const by = (stride: number): (readonly [Index, number])[] => (group === null ? [] : [[group, stride]]);
-      const places = { out: to, a, b: moved(at(weights), 0, ...by(length)), y, channel: by(channels), unpacked: column };
+      const places = { out: to, a, b: moved(at(weights), 0, ...by(length)), y, channel: by(channels), unpacked, around };
       if (walk.quads === null) return multiply(tile, rows, columns, rescale, places, share);
       const own = { ...places, start: start === null ? null : at(start, 0, ...by(channels)), edge };
       const { table } = rescale;
       if (table === null || tile.rescale.code !== tile.rescale.out || target.lanes === 1) return multiplyQuads(tile, rows, columns, rescale, own, share);
       return [
         ...multiplyQuads({ ...tile, rescale: { ...tile.rescale, table: null } }, rows, columns, { ...rescale, table: null }, own, share),
-        ...lookedUp(to, rows, columns, tile.rowOut, table, target),
+        ...within(around, lookedUp(to, rows, columns, tile.rowOut, table, target)),
       ];
     },
   };
