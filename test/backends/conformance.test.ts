@@ -158,7 +158,7 @@ describe('every kernel op on every target', () => {
   }, 60_000);
   for (const way of ways) it.skipIf(way.lacks !== null)(`C for ${way.name}${way.lacks === null ? '' : ` (needs ${way.lacks})`}`, async () => {
     expect(differences(reference, await emittedC(graph, interfaceOf(graph), samples, way))).toEqual([]);
-  }, 120_000);
+  }, 300_000);
 });
 
 describe('random shapes', () => {
@@ -174,5 +174,5 @@ describe('random shapes', () => {
     const graph = graphOf(randomCases(seed, 40), seed);
     const samples = samplesFor(graph, seed).slice(0, 2);
     expect(differences(referenceOf(graph, samples), await emittedC(graph, interfaceOf(graph), samples, way)), `seed ${seed}`).toEqual([]);
-  }, 120_000);
+  }, 300_000);
 });

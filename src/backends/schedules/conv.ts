@@ -11,7 +11,7 @@ import { depthwise } from './depthwise.ts';
 import { storedWidth } from './codes.ts';
 import { fillRows, targetFor, walkOf, type Walk } from './gemm.ts';
 import { constant, elemOf, operand, product, scratch, shapeOf, type Binding, type Schedule, type ScheduleContext } from './kernel.ts';
-import { rowProduct, UNPACKED_ROWS } from './linear.ts';
+import { rowProduct } from './linear.ts';
 import { collapse, overNest } from './nest.ts';
 import { quadsFor } from './quads.ts';
 import { makeRescale, rescaleBindings, rescaleClass, rescaleValues, type RescaleClass } from './rescale.ts';
@@ -30,6 +30,8 @@ interface Taps {
 }
 /** Without vectors, runs shorter than this are gathered into one: a compiler's vectors pay for every run with a sum across lanes. */
 const SHORT_RUN = 32;
+/** Pixels that share an unpacking at least; more rows of windows would leave the cache. */
+const UNPACKED_PIXELS = 14;
 
 interface Shape {
   readonly window: WindowShape;
@@ -59,7 +61,7 @@ export const conv: Schedule = (step, context) => {
   const ending = rescaleClass(step);
   const bandRow = (attrs.pads[1] + window.width + attrs.pads[3]) * window.channels;
   const { taps, gathered, walk, target } = convWalk(shapeOf(weight), attrs, window.channels, bandRow, elemOf(x.type.dtype), bitsOf(weight.type.dtype), ending, context.target);
-  const band = bandOf(window, rowElem(walk), gathered ? 0 : walk.padded - walk.run, context.target, walk.bits === 8 || gathered ? 1 : Math.ceil(UNPACKED_ROWS / window.outWidth));
+  const band = bandOf(window, rowElem(walk), gathered ? 0 : walk.padded - walk.run, context.target, walk.bits === 8 || gathered ? 1 : Math.ceil(UNPACKED_PIXELS / window.outWidth));
   const key: Shape = {
     window, band, group: attrs.group, padCode: attrs.padCode, outputs, walk, taps: gathered ? taps : null,
     x: elemOf(x.type.dtype), rescale: ending, inPlace: context.inPlace !== null, target,

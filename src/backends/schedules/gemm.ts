@@ -103,14 +103,19 @@ export interface TileShape {
   readonly inPlace: boolean;
   readonly target: Target;
 }
+interface PanelTile extends TileShape {
+  readonly panels: number;
+}
 
-/** rows × one panel: out[r, c] = rescale(Σ_k a[r, k]·b[k, c]) */
-const tileFn = (name: string, { rows, walk, rowA, rowOut, a, b, rescale: shape, inPlace, target }: TileShape): Fn => {
-  const { lanes, dot: d, tile: [, vectors] } = target;
+/** rows × some panels: out[r, c] = rescale(Σ_k a[r, k]·b[k, c]) */
+const tileFn = (name: string, { rows, panels, walk, rowA, rowOut, a, b, rescale: shape, inPlace, target }: PanelTile): Fn => {
+  const { lanes, dot: d, tile: [, perPanel] } = target;
+  const vectors = panels * perPanel;
   const width = vectors * lanes;
+  const panel = panelBytes(walk, target);
   const reach = walk.counts.reduce((sum, count, i) => sum + (count - 1) * walk.strides[i], walk.padded);
   const left = buffer('a', a, (rows - 1) * rowA + reach, 'in');
-  const right = walk.bits === 8 ? buffer('b', b, panelLength(walk, target), 'in') : buffer('b', 'u8', panelBytes(walk, target), 'in');
+  const right = buffer('b', walk.bits === 8 ? b : 'u8', panels * panel, 'in');
   const result = buffer('out', shape.out, (rows - 1) * rowOut + width, 'out');
   const rescale = makeRescale(shape, target, { channels: width, y: (rows - 1) * rowOut + width }, inPlace ? result : null);
   const second = inPlace ? result : rescale.y;
@@ -123,13 +128,16 @@ const tileFn = (name: string, { rows, walk, rowA, rowOut, a, b, rescale: shape, 
   const steps = stepsOf(walk, target);
   const k = index('k', walk.padded / d / steps);
   const block = lanes * d;
-  const perIteration = (steps * d * width * walk.bits) / 8;
+  const perIteration = (steps * d * perPanel * lanes * walk.bits) / 8;
   const weightAt = (offset: number): Address =>
     at(right, offset, ...outer.map((o, i) => [o, (product(walk.counts.slice(i + 1)) * k.count * perIteration)] as const), [k, perIteration]);
-  const planes = walk.bits === 8 ? null : loadPlanes(weightAt(0), block, walk.bits, block, 'i16');
-  const weight = (step: number, j: number): Expr => (planes === null ? load(weightAt((step * vectors + j) * block), block, wide) : codesOf(planes, step * vectors + j, walk.bits, 'i16'));
+  const planes = walk.bits === 8 ? null : list(panels, (p) => loadPlanes(weightAt(p * panel), block, walk.bits, block, 'i16'));
+  const weight = (step: number, j: number): Expr => {
+    const [p, number] = [Math.floor(j / perPanel), step * perPanel + (j % perPanel)];
+    return planes === null ? load(weightAt(p * panel + number * block), block, wide) : codesOf(planes[p], number, walk.bits, 'i16');
+  };
   const inner: Stmt[] = [
-    ...(planes?.setup ?? []),
+    ...(planes?.flatMap(({ setup }) => setup) ?? []),
     ...list(steps, (step) => [
       ...bWords.map((v, j) => set(v, weight(step, j))),
       ...list(rows, (r) => [
@@ -158,6 +166,8 @@ const tileFn = (name: string, { rows, walk, rowA, rowOut, a, b, rescale: shape, 
 const stepsOf = ({ bits }: Walk, { tile: [, vectors] }: Target): number => (bits === 8 ? 1 : Math.max(1, fieldsOf(bits) / vectors));
 /** Rows up to which unpacking a panel first does not pay. */
 export const FEW_ROWS = 3;
+/** Panels side by side where rows are few: they share what is read of a row, and the loop. */
+const panelsFor = (rows: number, { lanes, tile }: Target): number => (lanes === 1 ? 1 : Math.max(1, Math.floor(tile[0] / (2 * rows))));
 /** Whether a product of so many rows takes packed codes apart in registers; spans must not reach across segments or panels. */
 const inRegisters = (walk: Walk, rows: number, target: Target): boolean =>
   walk.bits === 8 || (rows <= FEW_ROWS && target.lanes > 1 && target.dot === 2 && target.tile[1] <= fieldsOf(walk.bits) && walk.padded % (target.dot * stepsOf(walk, target)) === 0);
@@ -187,18 +197,18 @@ export const multiply = (
   const { target, walk, rowA, rowOut } = shape;
   const width = columnsPerPanel(target);
   const whole = Math.floor(columns / width);
-  const size = panelBytes(walk, target);
+  const [size, length] = [panelBytes(walk, target), panelLength(walk, target)];
   const height = Math.min(rows, target.tile[0]);
   const tiles = Math.floor(rows / height);
   const goesFirst = !inRegisters(walk, around.length > 0 ? Infinity : rows, target);
   const own: Walk = goesFirst ? { ...walk, bits: 8 } : walk;
-  const panel = (column: number, number: number, terms: readonly (readonly [Index, number])[]): readonly Stmt[] => {
+  const several = (panels: number, column: number, number: number, terms: readonly (readonly [Index, number])[]): readonly Stmt[] => {
     const byColumn = (stride: number): (readonly [Index, number])[] => terms.map(([i, n]) => [i, n * stride]);
     const panelAt = moved(b, number * size, ...byColumn(size));
-    const bytes = goesFirst ? [unpack(at(unpacked!), panelAt, panelLength(walk, target), blockOf(walk, target), walk.bits, target, share)] : [];
+    const bytes = goesFirst ? list(panels, (p) => unpack(at(unpacked!, p * length), moved(panelAt, p * size), length, blockOf(walk, target), walk.bits, target, share)) : [];
     const tile = (count: number, row: number, m: readonly Index[]): Stmt => {
       const byRow = (stride: number): (readonly [Index, number])[] => m.map((i) => [i, height * stride]);
-      return call(share('tile', { ...shape, walk: own, rows: count }, tileFn), [
+      return call(share('tile', { ...shape, walk: own, rows: count, panels }, tileFn), [
         moved(out, row * rowOut + column, ...byRow(rowOut), ...byColumn(width)), moved(a, row * rowA, ...byRow(rowA)), goesFirst ? at(unpacked!) : panelAt,
         ...rescale.channels.map((one) => at(one, first + number * width, ...channel, ...byColumn(width))),
         ...(y === null ? [] : [moved(y, row * rowOut + column, ...byRow(rowOut), ...byColumn(width))]),
@@ -208,10 +218,13 @@ export const multiply = (
     const m = index('m', tiles);
     return [...bytes, ...within(around, [loop(m, [tile(height, 0, [m])]), ...(rows % height === 0 ? [] : [tile(rows % height, tiles * height, [])])])];
   };
-  const n = index('n', Math.max(1, whole));
+  const wide = Math.min(goesFirst ? 1 : panelsFor(rows, target), Math.max(1, whole));
+  const groups = Math.floor(whole / wide);
+  const n = index('n', Math.max(1, groups));
   return [
-    ...(whole === 0 ? [] : [loop(n, panel(0, 0, [[n, 1]]))]),
-    ...(columns % width === 0 ? [] : panel(columns - width, whole, [])),
+    ...(groups === 0 ? [] : [loop(n, several(wide, 0, 0, [[n, wide]]))]),
+    ...(whole % wide === 0 ? [] : several(whole % wide, groups * wide * width, groups * wide, [])),
+    ...(columns % width === 0 ? [] : several(1, columns - width, whole, [])),
   ];
 };
 

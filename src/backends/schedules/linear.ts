@@ -61,7 +61,7 @@ export const residualInPlace = (step: Step, target: Target): Value | null => {
 };
 
 /** Rows that share an unpacking at least, near the core or not. */
-export const UNPACKED_ROWS = 48;
+const UNPACKED_ROWS = 48;
 /** Rows widened at a time; null where the rows can be read as they are. */
 const blockRows = ({ rows, columns, walk, x, target }: Shape): number | null => {
   const e = rowElem(walk);
