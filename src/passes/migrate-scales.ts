@@ -29,6 +29,7 @@ export interface MigrateScalesOptions extends Widths {
   readonly refine: number;
   readonly families: 'all' | Exclude<Candidate['family'], 'none'>;
   readonly leastGain: number;
+  readonly leastOutputGain: number;
 }
 
 export const migrateScales = definePass<'float', 'float', MigrateScalesOptions>({
@@ -41,7 +42,8 @@ export const migrateScales = definePass<'float', 'float', MigrateScalesOptions>(
     ...widthOptions,
     families: oneOf('rules for scales that compete', ['all', 'threshold', 'power', 'equal', 'layers'], 'all'),
     refine: int('best candidates of a site that are tried on recorded samples', 3),
-    leastGain: real('dB that a site, and the outputs, must gain', 0.1),
+    leastGain: real('dB that a site must gain', 0.1),
+    leastOutputGain: real('dB that the outputs must gain; below 0 they may lose as much', 0.1),
   },
   async run(graph, options, context) {
     if (context.calibration === null) return graph;
@@ -58,7 +60,7 @@ export const migrateScales = definePass<'float', 'float', MigrateScalesOptions>(
       const found = proposed(ranked, recording, facts);
       return found !== null && found.gainDb >= options.leastGain ? [found] : [];
     });
-    return settle(facts, proposals, options.leastGain, context);
+    return settle(facts, proposals, options.leastOutputGain, context);
   },
 });
 

@@ -36,6 +36,8 @@ export interface Note {
 export interface BeforeAfter {
   readonly before: number;
   readonly after: number;
+  /** standard error of after − before, where samples were compared one by one */
+  readonly error?: number;
 }
 
 /** What a change is worth. A pass that finds no gain leaves the graph alone and says so with `kept: false`. */

@@ -27,7 +27,7 @@ import { channelClasses, orderChanges, type OrderSite } from './migration/channe
 import { alone, bytesOf, hiddenValues, inGroups, operationsOf, readBy, type Hidden } from './migration/hidden-groups.ts';
 import { bestGroups } from './migration/partition.ts';
 import { widthOptions, type Widths } from './migration/site-loss.ts';
-import { affordable, openTrial, spreadSamples } from './migration/trial.ts';
+import { affordable, compared, openTrial, spreadSamples, surelyGains } from './migration/trial.ts';
 import { definePass, type BeforeAfter, type PassContext } from './pass.ts';
 
 export interface ReorderChannelsOptions extends Widths {
@@ -54,24 +54,30 @@ export const reorderChannels = definePass<'float', 'float', ReorderChannelsOptio
     groups: int('most groups of channels with a scale of their own', 2),
     multiple: int('groups end at multiples of so many channels', 8),
     leastGain: real('dB that the noise of groups must lie below that of one scale for all channels, for a site to be sorted', 1),
-    cut: oneOf('whether hidden values are cut into groups: where it is measured to gain, or never', ['measured', 'never'], 'measured'),
+    cut: oneOf('measured: hidden values are cut into groups where that gains, and nothing is sorted where none is; never: channels are only sorted', ['measured', 'never'], 'measured'),
     leastOutputGain: real('dB that the layers of a cut value, and the outputs, must gain', 0.3),
   },
   async run(graph, options, context) {
     if (context.calibration === null) return graph;
     const moments = await context.calibration.channelMoments(graph);
     const sorted = channelClasses(graph).orderSites.flatMap((site) => sortedSite(site, moments, options) ?? []);
-    if (sorted.length === 0) return graph;
+    if (sorted.length === 0) {
+      context.note({ site: null, text: 'no channels of unlike ranges', gain: { kept: false, siteDb: null, outputsDb: null, bytes: 0, operations: 0 } });
+      return graph;
+    }
     const changes = new Map<Value, Change>(sorted.flatMap(({ site, order }) => [...orderChanges(site, order)]));
     const next = applyChanges(graph, changes);
     if (!preservesFunction(graph, next, spreadSamples(context.calibration.samples, 0, 1, CHECKED))) {
       context.note({ site: null, text: 'left alone: sums in another order change the outputs by more than float32 rounding may' });
       return graph;
     }
+    // an order alone changes nothing for the better
+    const made = options.cut === 'never' ? next : await cutWhereItPays(next, sorted, options, context);
+    if (made === null) return graph;
     for (const { site, gainDb, ends } of sorted) {
       context.note({ site: site.values[0].name, text: 'channels in the order of their ranges', figures: { values: site.values.length, gainOfGroupsDb: gainDb, groupEnds: ends.join(' ') } });
     }
-    return options.cut === 'never' ? next : cutWhereItPays(next, sorted, options, context);
+    return made;
   },
 });
 
@@ -82,14 +88,17 @@ interface Cut {
   readonly siteDb: BeforeAfter;
 }
 
-/** Cuts the hidden values whose own layers gain, as far as the outputs of the network gain; the weaker half is given up while they do not. */
-const cutWhereItPays = async (graph: Graph<'float'>, sorted: readonly Sorted[], options: ReorderChannelsOptions, context: PassContext): Promise<Graph<'float'>> => {
+/** Cuts the hidden values whose own layers gain, as far as the outputs of the network gain; the weaker half is given up while they do not. Null for no cut. */
+const cutWhereItPays = async (graph: Graph<'float'>, sorted: readonly Sorted[], options: ReorderChannelsOptions, context: PassContext): Promise<Graph<'float'> | null> => {
   const endsOf = new Map(sorted.flatMap(({ site, ends }) => (site.blocks > 1 ? [] : site.values.map(({ name }) => [name, ends] as const))));
   const candidates = hiddenValues(graph).flatMap((hidden) => {
     const ends = endsOf.get(readBy(hidden).name);
     return ends !== undefined && ends.length > 1 ? [{ hidden, ends }] : [];
   });
-  if (candidates.length === 0) return graph;
+  if (candidates.length === 0) {
+    context.note({ site: null, text: 'no hidden value has channels of unlike ranges', gain: { kept: false, siteDb: null, outputsDb: null, bytes: 0, operations: 0 } });
+    return null;
+  }
   const inputs = recorded(graph, candidates.map(({ hidden }) => hidden), context);
   const gaining: Cut[] = [];
   for (const [i, { hidden, ends }] of candidates.entries()) {
@@ -105,8 +114,9 @@ const cutWhereItPays = async (graph: Graph<'float'>, sorted: readonly Sorted[], 
   const before = gaining.length === 0 ? null : await trial.sqnrDb(graph);
   for (let kept: readonly Cut[] = before === null ? [] : gaining; kept.length > 0; kept = kept.slice(0, Math.floor(kept.length / 2))) {
     const made = cutAt(kept);
-    const outputsDb = { before: before!, after: await trial.sqnrDb(made) ?? -Infinity };
-    const gains = outputsDb.after - outputsDb.before >= options.leastOutputGain;
+    const after = await trial.sqnrDb(made);
+    const outputsDb = after === null ? null : compared(before!, after);
+    const gains = outputsDb !== null && surelyGains(outputsDb, options.leastOutputGain);
     const cost = kept.map(({ hidden, ends }) => costOf(hidden, ends));
     if (gains) {
       for (const { hidden, ends, siteDb } of gaining) {
@@ -120,7 +130,7 @@ const cutWhereItPays = async (graph: Graph<'float'>, sorted: readonly Sorted[], 
     });
     if (gains) return made;
   }
-  return graph;
+  return null;
 };
 
 const total = <T>(list: readonly T[], of: (one: T) => number): number => list.reduce((sum, one) => sum + of(one), 0);
@@ -148,7 +158,7 @@ const measuredAlone = async (hidden: Hidden, ends: readonly number[], inputs: Re
   const [only] = hiddenValues(whole);
   if (only === undefined) return null;
   const [before, after] = [await trial.sqnrDb(whole), await trial.sqnrDb(inGroups(whole, new Map([[only, ends]]), 'reorder-channels'))];
-  return before === null || after === null ? null : { before, after };
+  return before === null || after === null ? null : compared(before, after);
 };
 
 interface Sorted {

@@ -23,7 +23,7 @@ import { frontierBytes, openFrontier, type Frontier } from '../calibration/front
 import { decibels } from '../calibration/metrics.ts';
 import { definePass, type BeforeAfter, type Note, type PassContext } from './pass.ts';
 import { channelsOf } from './migration/channel-rules.ts';
-import { openTrial, spreadSamples } from './migration/trial.ts';
+import { compared, openTrial, spreadSamples, surelyGains, type Comparison } from './migration/trial.ts';
 import { descend, hiddenRows } from './reconstruction/descent.ts';
 import { tokenImportance } from './reconstruction/importance.ts';
 import { clamped, mlpSums, neuronSums, withNeurons, type SecondLayer } from './reconstruction/mlp.ts';
@@ -78,7 +78,7 @@ export const rewriteGelu = definePass<'float', 'float', RewriteGeluOptions>({
     const { repaired, lines } = repair(graph, blocks, openFrontier(graph, calibration.samples, count), openFrontier(graph, calibration.samples, count), options, context);
     const next = repaired.size === 0 ? graph : rewritten(graph, repaired);
     const outputsDb = next !== graph && options.when === 'measured' ? await measured(graph, next, options, context) : null;
-    const gains = next !== graph && (outputsDb === null || outputsDb.after - outputsDb.before >= options.leastGain);
+    const gains = next !== graph && (outputsDb === null || surelyGains(outputsDb, options.leastGain));
     for (const { note, siteDb, saved } of lines) context.note({ ...note, gain: { kept: gains && siteDb !== null, siteDb, outputsDb: null, ...saved } });
     const whole = gains ? `${repaired.size} of ${blocks.length} MLPs use ReLU` : repaired.size === 0 ? 'no MLP can use ReLU' : 'ReLU in MLPs did not improve the outputs';
     context.note({ site: null, text: whole, gain: { kept: gains, siteDb: null, outputsDb, bytes: -TABLE_BYTES * repaired.size, operations: 0 } });
@@ -87,10 +87,10 @@ export const rewriteGelu = definePass<'float', 'float', RewriteGeluOptions>({
 });
 
 /** Outputs of the quantised network before and after, both with their scales as yet where they are. */
-const measured = async (graph: Graph<'float'>, next: Graph<'float'>, options: RewriteGeluOptions, context: PassContext): Promise<BeforeAfter | null> => {
+const measured = async (graph: Graph<'float'>, next: Graph<'float'>, options: RewriteGeluOptions, context: PassContext): Promise<Comparison | null> => {
   const trial = openTrial(graph, { weights: options.weightBits, activations: options.activationBits, attention: 8 }, context);
   const [before, after] = [await trial.sqnrDb(graph), await trial.sqnrDb(next)];
-  return before === null || after === null ? null : { before, after };
+  return before === null || after === null ? null : compared(before, after);
 };
 
 /** An activation that only one layer reads. */

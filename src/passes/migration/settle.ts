@@ -8,7 +8,7 @@ import { applyChanges, preservesFunction } from './apply.ts';
 import { changed, scaleAt, shiftAt, type Change } from './change.ts';
 import { joined } from './search.ts';
 import type { Facts } from './site-loss.ts';
-import { openTrial, spreadSamples } from './trial.ts';
+import { compared, mayGain, openTrial, spreadSamples } from './trial.ts';
 
 export interface Proposal {
   readonly changes: ReadonlyMap<Value, Change>;
@@ -24,14 +24,17 @@ export interface Proposal {
 /** Samples on which the float graphs are compared. */
 const CHECKED = 4;
 
+/** So often the weaker half is given up before nothing is changed. */
+const TRIES = 4;
+
 /** Changes of coordinates end in constants that were there before: they take no bytes and no operations. */
 const free: Pick<Gain, 'bytes' | 'operations'> = { bytes: 0, operations: 0 };
 
 const noteOf = ({ note, siteDb }: Proposal, kept: boolean, text = note.text): Note => ({ ...note, text, gain: { kept, siteDb, outputsDb: null, ...free } });
 
 /**
- * Applies the proposals that keep the function and, together, improve the outputs by at least `leastGainDb`; the weaker half is given up as
- * long as they do not.
+ * Applies the proposals that keep the function and, together, improve the outputs by `leastGainDb` as far as the measurement can tell; the
+ * weaker half is given up as long as they do not.
  */
 export const settle = async (
   { graph, moments, widths }: Facts, proposals: readonly Proposal[], leastGainDb: number, context: PassContext,
@@ -49,15 +52,15 @@ export const settle = async (
     return keeps;
   });
   const trial = openTrial(graph, widths, context);
-  const measured = (chosen: readonly Proposal[]): Promise<number | null> => trial.sqnrDb(applyChanges(graph, joined(...all.flatMap((one): readonly ReadonlyMap<Value, Change>[] => {
+  const measured = (chosen: readonly Proposal[]): Promise<Float64Array | null> => trial.sqnrDb(applyChanges(graph, joined(...all.flatMap((one): readonly ReadonlyMap<Value, Change>[] => {
     const [without, beside] = one.companions ?? [new Map(), new Map()];
     return chosen.includes(one) ? [beside, one.changes] : [without];
   }))));
   const before = await measured([]);
-  for (; kept.length > 0; kept = kept.slice(0, Math.floor(kept.length / 2))) {
+  for (let tries = 0; kept.length > 0 && tries < TRIES; tries++, kept = kept.slice(0, Math.floor(kept.length / 2))) {
     const after = await measured(kept);
-    const outputsDb = before === null || after === null ? null : { before, after };
-    if (outputsDb === null || outputsDb.after >= outputsDb.before + leastGainDb) {
+    const outputsDb = before === null || after === null ? null : compared(before, after);
+    if (outputsDb === null || mayGain(outputsDb, leastGainDb)) {
       for (const one of all) context.note(noteOf(one, kept.includes(one), kept.includes(one) ? undefined : `${one.note.text}: left out, the outputs do not gain`));
       const text = `${kept.length} sites${outputsDb === null ? '; the outputs could not be measured' : ''}`;
       context.note({ site: null, text, gain: { kept: true, siteDb: null, outputsDb, ...free } });

@@ -10,15 +10,17 @@ import { createExecutor } from '../../calibration/executor.ts';
 import { decibels } from '../../calibration/metrics.ts';
 import { samplesInMemory, type Sample, type Samples } from '../../calibration/samples.ts';
 import { correctBias } from '../correct-bias.ts';
-import { runPass, type PassContext } from '../pass.ts';
+import { runPass, type BeforeAfter, type PassContext } from '../pass.ts';
 import { quantizeActivations } from '../quantize-activations.ts';
 import { quantizeWeights } from '../quantize-weights.ts';
 import type { Widths } from './site-loss.ts';
 
 /** Multiplications that a number of runs may take together; it decides how many samples are run. */
 const BUDGET = 4e9;
-/** Fewest and most samples that ranges are taken from and outputs compared on. */
-const [FEWEST, MOST] = [8, 24];
+/** Fewest and most samples that ranges are taken from. */
+const [FEWEST, MOST] = [8, 32];
+/** Fewest and most samples that outputs are compared on: below 8 bits the dB of single samples scatter by several. */
+const [FEWEST_HELD, MOST_HELD] = [16, 128];
 /** One sample in so many is used to correct biases, which runs both graphs node by node. */
 const CORRECTED = 3;
 /** Noise below this share of the signal, 140 dB, counts as none. */
@@ -42,15 +44,33 @@ export const affordable = (graph: Graph<'float'>, fewest: number, most: number):
   Math.min(most, Math.max(fewest, Math.floor(BUDGET / multiplications(graph))));
 
 export interface Trial {
-  /** signal to noise of the outputs in dB, the mean over samples; null where some op of the graph has no integer form */
-  sqnrDb(graph: Graph<'float'>): Promise<number | null>;
+  /** signal to noise of the outputs in dB, sample by sample; null where some op of the graph has no integer form */
+  sqnrDb(graph: Graph<'float'>): Promise<Float64Array | null>;
 }
+
+/** Two trials on the same samples: mean dB, and what a difference of the means is worth. */
+export interface Comparison extends BeforeAfter {
+  /** standard error of after − before, from the differences sample by sample */
+  readonly error: number;
+}
+
+export const compared = (before: Float64Array, after: Float64Array): Comparison => {
+  const mean = (list: Float64Array): number => list.reduce((sum, x) => sum + x, 0) / list.length;
+  const differences = after.map((x, i) => x - before[i]);
+  const gain = mean(differences);
+  const variance = differences.reduce((sum, d) => sum + (d - gain) ** 2, 0) / Math.max(1, differences.length - 1);
+  return { before: mean(before), after: mean(after), error: Math.sqrt(variance / differences.length) };
+};
+/** Whether so many dB may be gained, within one standard error: for changes that cost nothing and gain at their site. */
+export const mayGain = ({ before, after, error }: Comparison, leastDb: number): boolean => after - before + error >= leastDb;
+/** Whether so many dB are gained, and more than a standard error: for changes that cost something. */
+export const surelyGains = ({ before, after, error }: Comparison, leastDb: number): boolean => after - before >= Math.max(leastDb, error);
 
 export const openTrial = (original: Graph<'float'>, { weights, activations, attention }: Widths, context: PassContext): Trial => {
   const { samples } = context.calibration!;
   const count = affordable(original, FEWEST, MOST);
   const chosen = spreadSamples(samples, 0, 0.5, count);
-  const held = spreadSamples(samples, samples.count > 1 ? 0.5 : 0, 1, count);
+  const held = spreadSamples(samples, samples.count > 1 ? 0.5 : 0, 1, affordable(original, FEWEST_HELD, MOST_HELD));
   const float = createExecutor(original);
   const references = held.map((sample) => float.run(sample));
   const calibration = createCalibration(samplesInMemory(samples.inputs, chosen), { data: null, threads: null });
@@ -67,13 +87,12 @@ export const openTrial = (original: Graph<'float'>, { weights, activations, atte
       });
       if (made === null) return null;
       const executor = createExecutor(made);
-      // the mean over samples of dB: a few hard samples must not decide alone
-      return held.reduce((sum, sample, i) => {
+      return Float64Array.from(held, (sample, i) => {
         const found = executor.run(sample);
         const shares = Object.entries(references[i]).map(([name, { data }]) =>
           squares(data.length, (at) => Number(found[name].data[at]) - Number(data[at])) / (squares(data.length, (at) => Number(data[at])) || 1));
-        return sum + decibels(1, Math.max(LEAST_NOISE, shares.reduce((total, share) => total + share, 0) / shares.length));
-      }, 0) / held.length;
+        return decibels(1, Math.max(LEAST_NOISE, shares.reduce((total, share) => total + share, 0) / shares.length));
+      });
     },
   };
 };
