@@ -65,6 +65,9 @@ export const quantizeActivations = definePass<'float', 'quant', QuantizeActivati
     if (refused.length > 0) throw new CompileError(refused.map(errors.noIntegerForm), 'unsupported');
     const { calibration } = context;
     if (calibration === null) throw new CompileError(errors.needsData('quantize-activations'), 'usage');
+    // where histograms will be wanted, one run gathers them together with the extremes
+    const narrow = requestFor({ width: options.bits, symmetric: false }, options);
+    if (narrow.method !== 'min-max') await calibration.ranges(graph, narrow);
     const extremes = await calibration.ranges(graph, requestFor(wide, options));
     const typing = new Typing(graph, options, new Map([...extremes].flatMap(([name, { codes }]) => (codes === undefined ? [] : [[name, codes]]))));
     const ranges = new Map([[keyOf(wide), extremes]]);
