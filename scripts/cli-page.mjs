@@ -13,7 +13,7 @@ A fault of the compiler leaves \`<dir>.crash/\` with the graph before the failin
 | \`manifest.json\` | source, inputs and outputs with shape, dtype, scale and zero; targets, files with SHA-256, layers with bits and MACs, sizes |
 | \`pipeline.json\` | the passes with all options, and the settings: \`--passes @pipeline.json\` with the same model and data gives the same bytes |
 | \`certificate.json\` | proof of every accumulator, scan of every instruction and token: no float, no division |
-| \`report.json\` | what each pass did, signal-to-noise ratio of each layer |
+| \`report.json\` | what each pass did; a ledger of what its changes gained, in dB, and what they cost; signal-to-noise ratio of each layer |
 | \`model.lbir\`, \`model.weights.bin\` | the kernel graph as text, and its constants |
 | \`cpu/\` | \`<name>.h\`, \`<name>.c\`, \`<name>_weights.c\`, \`main.c\` (raw samples on stdin, results on stdout), Makefile, CMakeLists.txt |
 | \`wasm/\` | \`<name>.wasm\`, \`<name>.mjs\` (ES module without dependencies), \`<name>.d.ts\` |
