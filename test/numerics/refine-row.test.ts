@@ -44,4 +44,12 @@ describe('refinement of a row', () => {
     const refined = refineRow(Float64Array.of(4), 0, Float64Array.of(0.7), { codes: Int8Array.of(2), step: 0.4, loss: 4 * 0.1 ** 2 }, 7);
     expect(refined.codes[0] * refined.step).toBeCloseTo(0.7, 6);
   });
+
+  it('the step of least squares for fixed codes: Σqw/Σq²', () => {
+    const refined = refineRow(Float64Array.from({ length: 25 }, (_, at) => Number(at % 6 === 0)), 0,
+      Float64Array.of(0.1, -0.52, 0.33, 0.9, -0.71), { codes: Int8Array.of(1, -4, 3, 7, -6), step: 0.9 / 7, loss: 0.007727 }, 7);
+    expect(Array.from(refined.codes)).toEqual([1, -4, 3, 7, -6]);
+    expect(refined.step).toBeCloseTo(0.123694, 6);
+    expect(refined.loss).toBeCloseTo(0.005086, 6);
+  });
 });

@@ -1,0 +1,65 @@
+/** What fit-weights collects: rows times weights give the layer, and the sums are the centred moments. */
+import { describe, expect, it } from 'vitest';
+import { evaluateGraph } from '../../../src/ir/evaluate.ts';
+import type { Value } from '../../../src/ir/graph.ts';
+import { parseGraph } from '../../../src/ir/parse.ts';
+import { tensor } from '../../../src/ir/type.ts';
+import { quadraticForm } from '../../../src/numerics/quadratic-form.ts';
+import { createRandom } from '../../../src/numerics/random.ts';
+import { layerRows } from '../../../src/passes/reconstruction/layer-rows.ts';
+import { layerSums } from '../../../src/passes/reconstruction/layer-sums.ts';
+
+const random = createRandom(5);
+const normals = (length: number): Float32Array => Float32Array.from({ length }, () => random.normal());
+
+describe('rows of a layer', () => {
+  it.each([
+    ['linear', '%y = linear(%x, %w) : f32[3, 4]', 'f32[3, 6]', 'f32[4, 6]'],
+    ['padded and strided', '%y = conv(%x, %w) {strides: [2, 1], pads: [1, 1, 0, 2]} : f32[1, 2, 5, 4]', 'f32[1, 5, 4, 2]', 'f32[4, 3, 3, 2]'],
+    ['dilated, in groups', '%y = conv(%x, %w) {dilations: [2, 2], group: 2} : f32[1, 3, 2, 6]', 'f32[1, 5, 4, 4]', 'f32[6, 2, 2, 2]'],
+    ['depthwise', '%y = conv(%x, %w) {pads: [1, 1, 1, 1], group: 3} : f32[1, 4, 4, 3]', 'f32[1, 4, 4, 3]', 'f32[3, 3, 3, 1]'],
+  ])('%s', (_, layer, x, w) => {
+    const graph = parseGraph(`graph @g : float (%x: ${x}) -> (%y) {\n  %w = const random(seed: 3) : ${w}\n  ${layer}\n}\n`);
+    const node = graph.nodes[0];
+    const { groups, depth, outputs, positions, gather } = layerRows(node);
+    const input = tensor(graph.inputs[0].type, normals(graph.inputs[0].type.shape.reduce<number>((product, n) => product * (n as number), 1)));
+    const weights = (node.inputs['weight'] as Value).def as unknown as { readonly tensor: { readonly data: Float32Array } };
+    const expected = evaluateGraph(graph, { x: input }).get('y')!.data as Float32Array;
+    const rows = new Float32Array(positions * depth);
+    for (let g = 0; g < groups; g++) {
+      gather(input.data as Float32Array, g, Int32Array.from({ length: positions }, (_value, p) => p), rows);
+      for (let p = 0; p < positions; p++) for (let o = 0; o < outputs; o++) {
+        let sum = 0;
+        for (let k = 0; k < depth; k++) sum += rows[p * depth + k] * weights.tensor.data[(g * outputs + o) * depth + k];
+        expect(sum).toBeCloseTo(expected[(p * groups + g) * outputs + o], 4);
+      }
+    }
+  });
+});
+
+describe('sums', () => {
+  it('are centred, also where the mean is large beside the spread', () => {
+    const [depth, outputs, rows] = [5, 2, 300];
+    const [x, r] = [normals(rows * depth).map((value, i) => 100 + (i % depth) + value), normals(rows * outputs)];
+    const sums = layerSums(depth, outputs);
+    sums.add(x.subarray(0, 100 * depth), r.subarray(0, 100 * outputs));
+    sums.add(x.subarray(100 * depth), r.subarray(100 * outputs));
+    const mean = (data: Float32Array, width: number, k: number): number => data.reduce((sum, value, i) => sum + (i % width === k ? value / rows : 0), 0);
+    const moment = (a: Float32Array, i: number, wide: number, b: Float32Array, j: number, width: number): number => {
+      const [p, q] = [mean(a, wide, i), mean(b, width, j)];
+      return Array.from({ length: rows }, (_, row) => (a[row * wide + i] - p) * (b[row * width + j] - q)).reduce((sum, value) => sum + value, 0);
+    };
+    const [covariance, cross] = [sums.covariance(), sums.cross()];
+    for (let i = 0; i < depth; i++) for (let j = 0; j < depth; j++) expect(covariance[i * depth + j]).toBeCloseTo(moment(x, i, depth, x, j, depth), 1);
+    for (let o = 0; o < outputs; o++) for (let k = 0; k < depth; k++) expect(cross[o * depth + k]).toBeCloseTo(moment(r, o, outputs, x, k, depth), 1);
+    expect(sums.rows).toBe(rows);
+  });
+
+  it('regression towards what a layer misses: w = 2 becomes 1.88', () => {
+    // x = 1, -0.5, 2.5 and y = 2.2, -0.8, 4.6, without a bias
+    const missing = [2.2 - 2, -0.8 + 1, 4.6 - 5];
+    const cross = missing[0] * 1 + missing[1] * -0.5 + missing[2] * 2.5;
+    expect(2 + quadraticForm(Float64Array.of(7.5), 1, 1e-9).solve(Float64Array.of(cross))[0]).toBeCloseTo(1.88, 6);
+  });
+});
+
