@@ -145,7 +145,7 @@ const run = async () => {
     const set = sets.get(entry.name) ?? openSet(entry);
     sets.set(entry.name, set);
     if (!programs.has(entry.data)) programs.set(entry.data, new Map());
-    cells[key] = { sign, ...await measure(set, width, pipeline, programs.get(entry.data)) };
+    cells[key] = { sign, compiler: digest, ...await measure(set, width, pipeline, programs.get(entry.data)) };
     save(entry.name);
   };
   const presetOf = (entry, width) => pipelineFor({ bits: width, normalization: entry.mean ? { mean: entry.mean, std: entry.std } : null });
@@ -170,6 +170,8 @@ const percent = (x) => (x * 100).toFixed(2);
 const points = (x) => (x * 100).toFixed(2).replace('-0.00', '0.00');
 const table = (head, rows) => [head, head.map((_, i) => (i < 2 ? '---' : '--:')), ...rows].map((row) => `| ${row.join(' | ')} |`).join('\n');
 const page = () => {
+  const digest = compilerDigest();
+  const aged = (one) => (one.compiler === digest ? '' : ' †');
   const present = models.filter(({ name }) => Object.keys(cellsOf(name)).length > 0);
   const rows = present.flatMap(({ name }) => widths.map((width) => {
     const [naive, whole] = ['naive', 'default'].map((cell) => cellsOf(name)[`${width} ${cell}`]);
@@ -178,8 +180,8 @@ const page = () => {
     const { float } = some;
     const of = (one, text) => (one === undefined ? 'not measured' : text(one));
     const entropy = (one) => `${one.crossEntropy.toFixed(3)}${one.perplexity ? ` (perplexity ${one.perplexity.toFixed(3)})` : ''}`;
-    return [name, width, some.count, `${percent(float.top1)} (${percent(float.low)} … ${percent(float.high)})`, of(naive, (one) => points(float.top1 - one.top1)), of(whole, (one) => percent(one.top1)),
-      of(whole, (one) => `**${points(float.top1 - one.top1)}**`), `${float.crossEntropy.toFixed(3)} → ${of(whole, entropy)}`, of(naive, (one) => percent(one.agreement)), of(whole, (one) => percent(one.agreement)),
+    return [name, width, some.count, `${percent(float.top1)} (${percent(float.low)} … ${percent(float.high)})`, of(naive, (one) => points(one.float.top1 - one.top1)), of(whole, (one) => percent(one.top1) + aged(one)),
+      of(whole, (one) => `**${points(one.float.top1 - one.top1)}**`), `${float.crossEntropy.toFixed(3)} → ${of(whole, entropy)}`, of(naive, (one) => percent(one.agreement)), of(whole, (one) => percent(one.agreement)),
       of(naive, (one) => one.sqnrDb.toFixed(1)), of(whole, (one) => one.sqnrDb.toFixed(1)), of(whole, (one) => one.seconds.toFixed(0)), of(whole, (one) => one.weightBytes)];
   }));
   const ablations = present.flatMap(({ name }) => widths.flatMap((width) => {
@@ -203,7 +205,7 @@ The float model against the compiled integer program on labelled sets, by the de
 ("naive": ranges from least to greatest, nearest codes, no corrections). Top-1 in percent with the 95 % interval of the float model (Wilson); the drop in points.
 Small sets are better judged by agreement (share of samples with the same top-1 as the float model), cross entropy in nats and SQNR of the outputs in dB.
 ${exact ? `C and WebAssembly gave the same bits in all ${checked.length} programs compared` : 'C and WebAssembly DIFFER in some program'}, on ${compared} samples each. Seconds are those of one compilation for both, on a machine that did other work as well.
-Regenerate with \`npm run accuracy\`; what was not measured says so.
+Regenerate with \`npm run accuracy\`; what was not measured says so.${all.some((one) => aged(one) !== '') ? '\n†: measured with another state of the compiler than the newest cells.' : ''}
 
 ${table(['model', 'bits', 'n', 'float top-1', 'naive drop', 'top-1', 'drop', 'cross entropy', 'naive agreement', 'agreement', 'naive SQNR', 'SQNR', 'compile s', 'weight bytes'], rows)}
 

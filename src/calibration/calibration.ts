@@ -5,7 +5,7 @@
 import { CompileError } from '../ir/diagnostic.ts';
 import { errors } from '../ir/errors.ts';
 import { constantOf, operandsOf, type Graph } from '../ir/graph.ts';
-import { minMaxRange, mseRange, percentileRange, type Range } from './range.ts';
+import { klRange, minMaxRange, mseRange, percentileRange, type Range } from './range.ts';
 import type { Samples } from './samples.ts';
 import { channelMeans, channelSecondMoments, collectStatistics, type Statistics, type StatisticsOptions, type ValueStatistics } from './statistics.ts';
 
@@ -18,12 +18,12 @@ export interface ValueRange {
 }
 
 export interface RangeRequest {
-  readonly method: 'min-max' | 'percentile' | 'mse';
-  /** width of the codes that the range is meant for, for `mse` */
+  readonly method: 'min-max' | 'percentile' | 'mse' | 'kl';
+  /** width of the codes that the range is meant for, for `mse` and `kl` */
   readonly bits: number;
   /** share of values inside, for `percentile` */
   readonly percentile: number;
-  /** of the codes, for `mse`; affine by default */
+  /** of the codes, for `mse` and `kl`; affine by default */
   readonly form?: 'affine' | 'symmetric';
 }
 
@@ -116,4 +116,5 @@ const checkRanges = (graph: Graph<'float'>, statistics: Statistics): void => {
 };
 
 const rangeBy = ({ method, bits, percentile, form }: RangeRequest, seen: ValueStatistics): Range =>
-  method === 'min-max' ? minMaxRange(seen) : method === 'percentile' ? percentileRange(seen, percentile) : mseRange(seen, bits, form);
+  method === 'min-max' ? minMaxRange(seen) : method === 'percentile' ? percentileRange(seen, percentile)
+    : method === 'kl' ? klRange(seen, bits, form) : mseRange(seen, bits, form);

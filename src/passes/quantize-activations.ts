@@ -37,7 +37,7 @@ import { definePass } from './pass.ts';
 export interface QuantizeActivationsOptions {
   readonly bits: number;
   readonly attention: number;
-  readonly range: 'auto' | 'min-max' | 'percentile' | 'mse';
+  readonly range: 'auto' | 'min-max' | 'percentile' | 'mse' | 'kl';
   readonly percentile: number;
   readonly residual: 'auto' | 'wide' | 'narrow';
   readonly outputBits: number;
@@ -54,7 +54,7 @@ export const quantizeActivations = definePass<'float', 'quant', QuantizeActivati
   options: {
     bits: int('width of what is multiplied by weights, 2 to 8 or 16', 8),
     attention: int('width of what is multiplied by other activations, 2 to 8', 8),
-    range: oneOf('how the range of up to 8 bits is taken from the calibration data; auto is min-max for 8 bits and mse for fewer', ['auto', 'min-max', 'percentile', 'mse'], 'auto'),
+    range: oneOf('how the range of up to 8 bits is taken from the calibration data; auto is min-max for 8 bits and mse for fewer', ['auto', 'min-max', 'percentile', 'mse', 'kl'], 'auto'),
     percentile: real('share of values inside the range when range is percentile', 0.9999),
     residual: oneOf('width of sums that are added to again: wide is 16 bits; auto is wide where a LayerNorm reads the sum', ['auto', 'wide', 'narrow'], 'auto'),
     outputBits: int('width of graph outputs, 8 or 16', 16),

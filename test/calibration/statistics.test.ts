@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { addToHistogram, BINS, binWidth, emptyHistogram, mergeHistograms, totalOf, type Histogram } from '../../src/calibration/histogram.ts';
-import { minMaxRange, mseRange, percentileRange, squaredError } from '../../src/calibration/range.ts';
+import { klRange, minMaxRange, mseRange, percentileRange, squaredError } from '../../src/calibration/range.ts';
 import { samplesInMemory } from '../../src/calibration/samples.ts';
 import { absoluteMax, channelMeans, channelSecondMoments, collectStatistics } from '../../src/calibration/statistics.ts';
 import { createCalibration } from '../../src/calibration/calibration.ts';
@@ -73,6 +73,16 @@ describe('ranges', () => {
       const chosen = mseRange(seen, bits, form);
       expect(squaredError(seen.histogram, chosen, bits, form)).toBeLessThanOrEqual(squaredError(seen.histogram, minMaxRange(seen), bits, form));
     }
+  });
+  it('kl cuts rare outliers and keeps what holds much', () => {
+    const outlier = seenOf(Float32Array.of(...normals(50000), 40));
+    expect(klRange(outlier, 4, 'symmetric').high).toBeLessThan(12);
+    expect(klRange(seenOf(Float32Array.from({ length: 20000 }, (_, i) => (i % 2 === 0 ? -1 : 1) * (1 + (i % 7))) ), 4).high).toBeGreaterThan(6);
+    // behind a ReLU half of all values are 0 and must not decide
+    const rectified = klRange(seenOf(normals(50000).map((x) => Math.max(0, x))), 8);
+    expect(rectified.low).toBeCloseTo(0, 12);
+    expect(rectified.high).toBeGreaterThan(2);
+    expect(klRange(seenOf(new Float32Array(9)), 4).high).toBeCloseTo(0, 12);
   });
   it('a range of only zeros', () => expect(mseRange(seenOf(new Float32Array(9)), 4)).toEqual({ low: 0, high: 0 }));
 });
