@@ -173,6 +173,7 @@ const page = () => {
   const digest = compilerDigest();
   const aged = (one) => (one.compiler === digest ? '' : ' †');
   const present = models.filter(({ name }) => Object.keys(cellsOf(name)).length > 0);
+  const absent = models.filter((entry) => !present.includes(entry)).map(({ name }) => name);
   const rows = present.flatMap(({ name }) => widths.map((width) => {
     const [naive, whole] = ['naive', 'default'].map((cell) => cellsOf(name)[`${width} ${cell}`]);
     const some = whole ?? naive;
@@ -205,7 +206,7 @@ The float model against the compiled integer program on labelled sets, by the de
 ("naive": ranges from least to greatest, nearest codes, no corrections). Top-1 in percent with the 95 % interval of the float model (Wilson); the drop in points.
 Small sets are better judged by agreement (share of samples with the same top-1 as the float model), cross entropy in nats and SQNR of the outputs in dB.
 ${exact ? `C and WebAssembly gave the same bits in all ${checked.length} programs compared` : 'C and WebAssembly DIFFER in some program'}, on ${compared} samples each. Seconds are those of one compilation for both, on a machine that did other work as well.
-Regenerate with \`npm run accuracy\`; what was not measured says so.${all.some((one) => aged(one) !== '') ? '\n†: measured with another state of the compiler than the newest cells.' : ''}
+Regenerate with \`npm run accuracy\`; what was not measured says so.${absent.length > 0 ? ` Not measured at all: ${absent.join(', ')}.` : ''}${all.some((one) => aged(one) !== '') ? '\n†: measured with another state of the compiler than the newest cells.' : ''}
 
 ${table(['model', 'bits', 'n', 'float top-1', 'naive drop', 'top-1', 'drop', 'cross entropy', 'naive agreement', 'agreement', 'naive SQNR', 'SQNR', 'compile s', 'weight bytes'], rows)}
 
