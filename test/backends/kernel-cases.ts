@@ -171,6 +171,10 @@ const fixedCases: readonly Case[] = [
   convCase({ size: [6, 6], kernel: [3, 3], inputs: 8, outputs: 16, group: 2, pads: [1, 0, 1, 2] }, 'one'), convCase({ size: [5, 5], kernel: [3, 3], inputs: 6, outputs: 12, group: 6, pads: [1, 1, 1, 1] }, 'one'),
   convCase({ size: [3, 3], kernel: [3, 3], inputs: 3, outputs: 3, pads: [3, 3, 3, 3], dilations: [2, 2] }, 'one'), convCase({ size: [40, 40], kernel: [3, 3], inputs: 32, outputs: 8, pads: [1, 1, 1, 1] }, 'one'),
   convCase({ size: [6, 6], kernel: [2, 2], inputs: 6, outputs: 8, x: 'i16', pads: [0, 0, 1, 1] }, 'one-i16'),
+  // 3×3 taps and stride 1 with enough channels: whole and cut tiles, several bands, packed weights, and weights too large for 32-bit sums of tiles
+  convCase({ size: [7, 9], kernel: [3, 3], inputs: 20, outputs: 32, pads: [1, 1, 1, 1], x: 'u8', batch: 2 }, 'residual'),
+  convCase({ size: [31, 13], kernel: [3, 3], inputs: 16, outputs: 16 }, 'one-i16'), convCase({ size: [26, 41], kernel: [3, 3], inputs: 16, outputs: 16, pads: [0, 2, 1, 1] }, 'relu'),
+  convCase({ size: [8, 6], kernel: [3, 3], inputs: 24, outputs: 32, pads: [1, 1, 1, 1], weight: 'i4' }, 'one'), convCase({ size: [6, 6], kernel: [3, 3], inputs: 1700, outputs: 16, pads: [1, 1, 1, 1], x: 'u8' }, 'one'),
   // packed weights: whole spans in one row and many, rests of every length, segments, groups, and one channel a group
   ...(['i2', 'i3', 'i4', 'i5', 'i6'] as const).flatMap((weight) => [
     linearCase([1], 64, 33, 'i8', weight, 'one'), linearCase([9], 64, 40, 'i8', weight, 'table'), linearCase([2], 45, 19, 'u8', weight, 'one'),

@@ -40,6 +40,11 @@ export interface CVectors {
   store(at: Address, value: Expr, context: CContext): string;
   /** constraint letter of a vector register in GNU inline assembly */
   readonly register: string;
+  /**
+   * `sum` with the products of a dot product added to it in place, as one statement that leaves a compiler no choice of registers to
+   * move the sum to; null where the machine adds otherwise. The text is for compilers that know GNU inline assembly.
+   */
+  accumulate?(sum: string, e: Extract<Expr, { op: 'dot' }>, context: CContext): string | null;
 }
 export interface CTarget {
   readonly name: string;
@@ -110,9 +115,9 @@ const helpers = {
     return n;
 #endif
 }`,
-  pin: `/* Keeps a value where it is: the compiler may neither rename it nor look through it. */
+  pin: `/* Keeps a value where it is: the compiler may neither rename it, nor look through it, nor find it somewhere else and earlier. */
 #if defined(__GNUC__)
-#define LB_PIN(register_class, value) __asm__("" : register_class(value))
+#define LB_PIN(register_class, value) __asm__ volatile("" : register_class(value))
 #else
 #define LB_PIN(register_class, value) ((void)0)
 #endif`,
@@ -312,6 +317,8 @@ class Scope implements CContext {
 
   private assignment({ v, e, pin }: Extract<Stmt, { s: 'set' }>, indent: string, block: readonly Stmt[]): string[] {
     const name = this.names.of(v);
+    const inPlace = pin && v.type.n > 1 && e.op === 'dot' && e.acc === v && this.declared.has(v) ? this.vectors(v.type).accumulate?.(name, e, this) ?? null : null;
+    if (inPlace !== null) return [`${indent}${inPlace}`];
     const fresh = !this.declared.has(v) && this.homes.get(v) === block;
     this.declared.add(v);
     const pinned = pin ? [`${indent}LB_PIN("+${v.type.n === 1 ? 'r' : this.vectors(v.type).register}", ${name});`] : [];

@@ -214,6 +214,10 @@ const vectors = (machine: Machine): CVectors => {
     };
     return e.type.n === 1 ? `_mm_cvtsi128_si32(${sums(`_mm_cvtsi32_si128(${acc})`)})` : sums(acc);
   };
+  /** The addition in place: gcc gives a sum that must survive a statement two registers and moves it between them, an issue slot of every product. */
+  const accumulate = (sum: string, { d, type: t, a, b }: Of<'dot'>, context: CContext): string | null =>
+    (machine.avx512 || d !== 2 || t.n < 4 ? null
+      : `__asm__("vpaddd {%1, %0, %0|%0, %0, %1}" : "+x"(${sum}) : "x"(${intrinsic(bitsFor(a.type), 'madd_epi16', context.expr(a), context.expr(b))}));`);
   /** Sums of neighbours of a, then of b. */
   const pairs = (t: Type, a: string, b: string, context: CContext): string => {
     const bits = bitsFor(t);
@@ -344,7 +348,7 @@ const vectors = (machine: Machine): CVectors => {
       case 'clz': return refuse(machine.name, 'clz of a vector');
     }
   };
-  return { includes: ['immintrin.h'], register: machine.avx512 ? 'v' : 'x', type: typeOf, store, expr };
+  return { includes: ['immintrin.h'], register: machine.avx512 ? 'v' : 'x', type: typeOf, store, expr, accumulate };
 };
 
 /** Haswell, Zen and later. */

@@ -18,6 +18,7 @@ import { makeRescale, rescaleBindings, rescaleClass, rescaleValues, type Rescale
 import { bandLength, bandOf, inResult, overBlocks, windowShapeOf, type Band, type WindowAttrs, type WindowShape } from './rows.ts';
 import type { Target } from './target.ts';
 import { channelConstants, channelsLength, rowElem, rowOffset, weightBindings, weightBuffers } from './weights.ts';
+import { winograd } from './winograd.ts';
 
 export interface ConvAttrs extends WindowAttrs {
   readonly group: number;
@@ -56,6 +57,8 @@ export const conv: Schedule = (step, context) => {
   const plain = kh === 1 && kw === 1 && attrs.group === 1 && [...attrs.strides].every((s) => s === 1) && attrs.pads.every((p) => p === 0);
   if (plain) return rowProduct(step, context, window.batch * window.height * window.width, window.channels, outputs);
   if (perGroup === 1 && outputs === window.channels) return depthwise(step, context, window, attrs.padCode);
+  const fewer = winograd(step, context, window, attrs);
+  if (fewer !== null) return fewer;
 
   const columns = outputs / attrs.group;
   const ending = rescaleClass(step);

@@ -27,7 +27,7 @@ import { inLaneOrder } from './words.ts';
 
 /** Columns of a panel, and neighbours along K that stand together. */
 export const PANEL = 16;
-const QUAD = 4;
+export const QUAD = 4;
 /** codes of a step */
 const STEP = PANEL * QUAD;
 

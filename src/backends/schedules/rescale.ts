@@ -89,7 +89,7 @@ export interface Rescale {
 }
 export interface Prepared {
   readonly setup: readonly Stmt[];
-  /** Constants of a run of channels, read once for all rows of a tile. */
+  /** Constants of a run of channels, read once for all rows of a tile; pinned, lest a compiler keep them in registers that the sums need. */
   channels(locate: (buffer: Buffer) => { readonly from: Address; readonly stride: number }): { readonly setup: readonly Stmt[]; readonly constants: Constants };
   /** Sums of a run to codes, stored at `to`; `y` is where the second operand of the run stands. */
   finish(sums: readonly Expr[], constants: Constants, to: Address, y: { readonly from: Address; readonly stride: number } | null): readonly Stmt[];
@@ -124,7 +124,7 @@ export const makeRescale = (shape: RescaleClass, { pairing }: Target, lengths: {
         const setup: Stmt[] = [];
         const kept = (e: Expr): Expr => {
           const v = variable('k', e.type.e, e.type.n);
-          setup.push(set(v, e));
+          setup.push(set(v, e, { pin: e.type.n > 1 }));
           return v;
         };
         const factors = channels.slice(0, -1).map((one) => {

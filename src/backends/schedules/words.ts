@@ -71,7 +71,7 @@ export const boundsOf = (low: Expr, high: Expr, e: Elem, run: number, natural: b
   const n = bytesOf(e) === 4 || lanes > BLOCK_LANES ? lanes : run;
   const [least, greatest]: Var[] = [variable('least', e, n), variable('greatest', e, n)];
   return {
-    setup: [set(least, broadcast(convert(e, low), n)), set(greatest, broadcast(convert(e, high), n))],
+    setup: [set(least, broadcast(convert(e, low), n), { pin: true }), set(greatest, broadcast(convert(e, high), n), { pin: true })],
     low, high, lanesLow: least, lanesHigh: greatest,
   };
 };
