@@ -83,6 +83,32 @@ ${Object.keys(sides).map((target) => {
 }).filter((text) => text !== '').join('\n\n')}
 `;
 
+/** Where a ratio is below its goal: how much of the time lies beyond the line, and in which steps. */
+const shortfalls = (nets) => {
+  const rows = Object.entries(sides).flatMap(([target, { peer, name }]) => Object.entries(nets).flatMap(([net, found]) => {
+    const own = of(found, target);
+    const peers = ['float', 'int8'].map((form) => of(found, `${peer} ${form}`)).filter((side) => side !== undefined);
+    if (own === undefined || peers.length === 0) return [];
+    const ratio = Math.min(...peers.map(({ bestMs }) => bestMs)) / own.bestMs;
+    if (ratio >= found.goal[target]) return [];
+    const line = found.lineMs[target];
+    const steps = (found.layers[target] ?? []).map(({ what, bestMs, share }) => `${what} (${ms(bestMs * (1 - Math.min(1, share ?? 0)))})`);
+    return [[`${net}, ${name}`, times(ratio), `≥ ${found.goal[target]}`, line === null ? '–' : times(Math.min(...peers.map(({ bestMs }) => bestMs)) / line), steps.join('; ')]];
+  }));
+  if (rows.length === 0) return '';
+  return `## Where a ratio falls short
+
+The ratio that the line itself would reach shows what is possible here at all, as long as every tap is a product of its own; beside each step, the milliseconds that it spends beyond the line.
+
+${table(['net', 'ratio', 'goal', 'ratio of the line', 'steps that lose most, ms beyond the line'], '---|--:|--:|--:|---', rows)}
+
+Machines with AVX2 alone multiply bytes by \`vpmaddubsw\`, whose sums of two products saturate at 16 bits. ONNX Runtime takes it as it is, and documents that results may differ there; results
+that equal the reference bit for bit take words (\`vpmaddwd\`), which need more instructions for the same products. 3×3 convolutions of stride 1 make up for it by Winograd's form (16 products
+for four outputs instead of 36, exact in integers), and so may pass the line; products of stride 2, of one tap and of matrices cannot. The exact rescale takes two 64-bit products for two codes,
+which decides layers with few input channels.
+`;
+};
+
 const goals = {
   'linear 64x768x768 AVX-512': 200, 'linear 64x768x768 AVX2': 80, 'linear 64x768x768 WebAssembly': 38, 'depthwise 56x56x144 3x3 AVX-512': 52, 'depthwise 56x56x144 3x3 WebAssembly': 10,
   'linear 1x768x768 AVX-512': 95, 'linear 1x768x768 WebAssembly': 28,
@@ -122,13 +148,13 @@ medians more than bests, so on a loaded machine compare best with best. ONNX Run
 which waiting for a core does not lengthen.
 
 The line is the time of all multiply-accumulates at the speed of the machine's fastest integer dot product, and of all rescaled codes at the speed of its fastest exact rescale, both
-measured by loops that do nothing else. Memory, borders, pooling, normalisation and softmax are not in it.
+measured by loops that do nothing else. Memory, borders, pooling, normalisation and softmax are not in it; nor is Winograd's form, which takes fewer products, so that a step may pass the line.
 ${last === undefined ? '' : `
 ${machines(nets)}
 - C: ${last.instructions ?? 'none'}, \`-O3\`. Limits: ${limitList(last.limits.cpu ?? [])}.
 - WebAssembly: SIMD128 in Node. Limits: ${limitList(last.limits.wasm ?? [])}.
 
-${[versus(nets, 'cpu'), versus(nets, 'wasm'), starts(nets), sizes(nets), losses(nets)].filter((text) => text !== '').join('\n')}`}${kernels === null ? '' : `
+${[versus(nets, 'cpu'), versus(nets, 'wasm'), starts(nets), sizes(nets), shortfalls(nets), losses(nets)].filter((text) => text !== '').join('\n')}`}${kernels === null ? '' : `
 ## Kernels
 
 Each alone and over and over, codes of 8 bits, with the exact rescale to bytes, \`-O3\`. ${machineText(kernels)}; ${Object.entries(kernels.compilers).map(([name, text]) => `${name}: ${text}`).join('; ')}.
