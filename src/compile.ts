@@ -6,13 +6,13 @@ import { bindSymbols } from './ir/bind-symbols.ts';
 import { CompileError, type Diagnostic } from './ir/diagnostic.ts';
 import { isStatic, symbolsOf } from './ir/dim.ts';
 import { errors, warnings } from './ir/errors.ts';
-import type { Graph } from './ir/graph.ts';
+import type { Graph, Node } from './ir/graph.ts';
 import type { AnyOpDef } from './ir/op.ts';
 import { floatOps } from './ir/ops/index.ts';
 import { verify } from './ir/verify.ts';
 import { importModel } from './onnx/import.ts';
 import { builtInPasses } from './passes/index.ts';
-import type { PassContext } from './passes/pass.ts';
+import type { HeldOut, MeasurementStore, PassContext, TargetPrice } from './passes/pass.ts';
 import { resolvePipeline, runPipeline, toPipeline, type PassRecord, type Pipeline, type PipelineObserver } from './passes/pipeline.ts';
 import { placePasses, presetPipeline, withoutPasses, type Effort } from './passes/presets.ts';
 import { buildToolbox, type Plugin, type Toolbox } from './plugin.ts';
@@ -29,10 +29,12 @@ export interface CompileOptions {
   readonly dims?: Readonly<Record<string, number>>;
   readonly shapes?: Readonly<Record<string, readonly number[]>>;
   readonly cutAt?: string;
-  /** `w8a8` and the like; picks the preset where no pipeline is given */
+  /** `w8a8` and the like, or `mixed`; picks the preset where no pipeline is given */
   readonly bits?: string;
   /** how much time the preset may take for accuracy; `normal` by default */
   readonly effort?: Effort;
+  /** options of the pass that chooses mixed bits */
+  readonly allocation?: Readonly<Record<string, unknown>>;
   readonly pipeline?: Pipeline;
   readonly disabledPasses?: readonly string[];
   readonly plugins?: readonly Plugin[];
@@ -43,6 +45,12 @@ export interface CompileOptions {
   readonly normalization?: { readonly mean: readonly number[]; readonly std: readonly number[]; readonly dtype: 'u8' | 'i16' };
   /** worker threads of calibration; the result does not depend on it */
   readonly threads?: number;
+  /** data kept apart from calibration on which results are judged, opened against the imported graph's inputs */
+  readonly openHeldOut?: (inputs: Graph['inputs']) => HeldOut;
+  /** keeps measurements from one compilation to the next */
+  readonly store?: MeasurementStore;
+  /** microseconds of a step on a target by its first node, from a table of timings; null where the table does not hold it */
+  readonly timeOf?: (node: Node, target: string) => number | null;
   readonly observers?: readonly PipelineObserver[];
   readonly onProgress?: (label: string, done: number, total: number) => void;
   /** reads external weight data: location, offset, length → bytes */
@@ -104,10 +112,12 @@ export const importBound = (model: ModelSource, options: Pick<CompileOptions, 'd
 };
 
 /** The pipeline that a compilation runs: the given one or the preset, with plugin passes put in and disabled ones left out. */
-export const pipelineFor = (options: Pick<CompileOptions, 'pipeline' | 'bits' | 'effort' | 'normalization' | 'plugins' | 'disabledPasses'>): Pipeline => {
+export const pipelineFor = (options: Pick<CompileOptions, 'pipeline' | 'bits' | 'effort' | 'allocation' | 'normalization' | 'plugins' | 'disabledPasses'>): Pipeline => {
   const placed = (options.plugins ?? []).flatMap((plugin) => plugin.passes ?? []);
   const pipeline = options.pipeline ?? placePasses(
-    presetPipeline({ bits: options.bits ?? 'w8a8', normalization: options.normalization ?? null, effort: options.effort ?? 'normal' }),
+    presetPipeline({
+      bits: options.bits ?? 'w8a8', normalization: options.normalization ?? null, effort: options.effort ?? 'normal', ...(options.allocation === undefined ? {} : { allocation: options.allocation }),
+    }),
     placed.map(({ pass, ...place }) => ({ name: pass.name, ...place })),
   );
   return withoutPasses(pipeline, options.disabledPasses ?? []);
@@ -125,6 +135,8 @@ export const compile = async (model: ModelSource, options: CompileOptions): Prom
     : createCalibration(samples, { data: options.normalization?.dtype ?? null, threads: options.threads ?? null, onProgress });
   const context: PassContext = {
     calibration, seed: options.seed ?? 0, reference: null, note: () => undefined,
+    rest: [], settle: () => undefined, explain: () => undefined, prices: backends.length === 0 ? null : pricesOf(backends, options.timeOf),
+    heldOut: options.openHeldOut?.(float.inputs) ?? null, store: options.store ?? null,
     warn: (diagnostic) => diagnostics.push(diagnostic), progress: onProgress,
   };
   const verifying: PipelineObserver = { after: (_, __, graph) => assertValid(graph) };
@@ -132,7 +144,7 @@ export const compile = async (model: ModelSource, options: CompileOptions): Prom
     const { graph, records } = await runPipeline(float, steps, context, [verifying, ...(options.observers ?? [])]);
     const targets = graph.stage === 'kernel' ? await emitAll(graph as Graph<'kernel'>, backends, options.name) : [];
     return {
-      float, graph, pipeline: toPipeline(steps), records, diagnostics, targets,
+      float, graph, pipeline: toPipeline(steps, records), records, diagnostics, targets,
       samples: samples === null ? null : { count: samples.count, digest: samples.digest },
     };
   } finally {
@@ -148,6 +160,21 @@ const emitAll = async (graph: Graph<'kernel'>, backends: readonly Backend[], nam
     targets.push({ name: backend.name, files: artefacts, weightBytes, arenaBytes });
   }
   return targets;
+};
+
+/** What the targets charge. Time comes from the target's own model, or from the table. */
+const pricesOf = (backends: readonly Backend[], timeOf: CompileOptions['timeOf']): PassContext['prices'] => (graph) => {
+  const program = programOf(graph);
+  return backends.flatMap((backend): TargetPrice[] => {
+    const price = backend.price?.(program);
+    return price === undefined ? [] : [{
+      target: backend.name, weightBytes: price.weightBytes, arenaBytes: price.arenaBytes,
+      steps: price.steps.map(({ weightBytes, microseconds }, i) => ({
+        name: program.steps[i].root.output.name, weightBytes, microseconds: microseconds ?? timeOf?.(program.steps[i].root, backend.name) ?? null,
+      })),
+      pieces: price.pieces.map(({ name, bytes, first, last }) => ({ owner: name, bytes, first, last })),
+    }];
+  });
 };
 
 /** A pass that leaves an invalid graph behind is a fault of the pass. */

@@ -3,6 +3,7 @@ import type { Graph } from '../ir/graph.ts';
 import { groupSteps, type Grouping } from './group.ts';
 import { accelerator } from './accelerator/emit.ts';
 import { cpu } from './c/emit.ts';
+import type { Piece } from './plan.ts';
 import { wasm } from './wasm/emit.ts';
 
 export interface Artefact {
@@ -29,6 +30,16 @@ export interface Emission {
   readonly weightBytes: number;
 }
 
+/** What a program takes, step by step. */
+export interface ProgramPrice {
+  readonly weightBytes: number;
+  readonly arenaBytes: number;
+  /** in the order of the program's steps; a constant that several read is charged to the first */
+  readonly steps: readonly { readonly weightBytes: number; /** null where the target has no model of its time */ readonly microseconds: number | null }[];
+  /** of the arena; empty where they do not depend on widths as a sum would tell */
+  readonly pieces: readonly Piece[];
+}
+
 export interface Backend {
   /** as given to `--target`; also the folder of its artefacts */
   readonly name: string;
@@ -36,6 +47,8 @@ export interface Backend {
   /** the same target for what follows the name in `--target name:setting`, for targets that come in variants */
   configure?(setting: string): Backend;
   emit(program: Program, options: EmitOptions): Emission | Promise<Emission>;
+  /** the costs of the program without making its files; a target without it is not asked when bits are chosen */
+  price?(program: Program): ProgramPrice;
 }
 
 /** The targets that come with the compiler. */

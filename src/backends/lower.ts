@@ -24,6 +24,8 @@ export interface LoweredProgram {
   /** constant buffers, each content once */
   readonly constants: readonly Buffer[];
   readonly weightBytes: number;
+  /** constants that each step reads, in the order of the steps */
+  readonly constantsOf: readonly (readonly Buffer[])[];
 }
 
 /** Every scratch buffer of a step begins at a multiple of this. */
@@ -71,18 +73,24 @@ export const lower = ({ graph, steps, viewOf }: Program, target: Target): Lowere
     places.set(own, place);
     return own;
   };
+  let read: Buffer[] = [];
   const invoke = ({ fn, buffers, values }: Kernel, scratchPlace: Place | null, note: string): Stmt => {
     const { offsets } = scratchOf(buffers);
     const args = buffers.map((binding, i): Buffer => {
       if (binding.kind === 'value') return bufferOf(binding.value);
-      if (binding.kind === 'constant') return constants.of(binding.name, binding.data);
+      if (binding.kind === 'constant') {
+        const constant = constants.of(binding.name, binding.data);
+        read.push(constant);
+        return constant;
+      }
       const own = buffer('scratch', binding.e, binding.length, 'temp');
       places.set(own, { memory: 'arena', index: 0, offset: scratchPlace!.offset + offsets[i], bytes: binding.length * bytesOf(binding.e) });
       return own;
     });
     return call(fn, args, [], values, note);
   };
-  const calls = steps.map((step, i) => invoke(scheduled(step, plan.inPlace[i]), plan.scratch[i], `${step.output.name} (${[step.root, step.rescale, step.table].flatMap((node) => node?.op ?? []).join(', ')})`));
+  const constantsOf: Buffer[][] = [];
+  const calls = steps.map((step, i) => { constantsOf.push(read = []); return invoke(scheduled(step, plan.inPlace[i]), plan.scratch[i], `${step.output.name} (${[step.root, step.rescale, step.table].flatMap((node) => node?.op ?? []).join(', ')})`); });
   for (const { from, output } of plan.copies) {
     const { name } = graph.outputs[output];
     const to: Value = { ...from, name, def: { op: 'input' } };
@@ -97,7 +105,7 @@ export const lower = ({ graph, steps, viewOf }: Program, target: Target): Lowere
   } catch (cause) {
     throw cause instanceof LoopError ? new CompileError(errors.internal(`the ${target.name} schedule is unsafe: ${cause.message}`, graph.name), 'internal') : cause;
   }
-  return { loops, plan, placeOf: (one) => places.get(one) ?? null, constants: constants.all, weightBytes: constants.bytes };
+  return { loops, plan, placeOf: (one) => places.get(one) ?? null, constants: constants.all, weightBytes: constants.bytes, constantsOf };
 };
 
 const fault = (node: Node, cause: LoopError): CompileError =>

@@ -45,6 +45,8 @@ export interface Calibration {
   channelMoments(graph: Graph<'float'>): Promise<ReadonlyMap<string, ChannelMoments>>;
   /** takes these as the moments of a graph, from a pass that knows how it changed them */
   adoptMoments(graph: Graph<'float'>, moments: ReadonlyMap<string, ChannelMoments>): void;
+  /** says that a graph computes the same values, by name, as another: what is measured on one holds for both */
+  sameValues(graph: Graph<'float'>, as: Graph<'float'>): void;
   /** mean of each last-axis channel of every value, over the first `count` samples */
   channelMeans(graph: Graph<'float'>, count: number): Promise<ReadonlyMap<string, Float64Array>>;
 }
@@ -91,6 +93,13 @@ export const createCalibration = (samples: Samples, { data, threads, onProgress 
     },
     adoptMoments(graph, moments) {
       adopted.set(graph, moments);
+    },
+    sameValues(graph, as) {
+      const facts = known.get(as) ?? new Map<string, Promise<Statistics>>();
+      known.set(as, facts);
+      known.set(graph, facts);
+      const moments = adopted.get(as);
+      if (moments !== undefined) adopted.set(graph, moments);
     },
     async channelMeans(graph, count) {
       const statistics = count >= samples.count ? await whole(graph, false) : await statisticsOf(graph, `first ${count}`, { count });

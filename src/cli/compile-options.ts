@@ -2,12 +2,17 @@
 import { basename, extname } from 'node:path';
 import { Option, type Command } from 'commander';
 import type { Normalization } from '../artefact/manifest.ts';
-import { openSamples, syntheticSamples } from '../calibration/samples.ts';
+import { fileSource } from '../calibration/bytes.ts';
+import { openNpy } from '../calibration/npy.ts';
+import { openSamples, syntheticSamples, type Samples } from '../calibration/samples.ts';
 import { backendsFor, toolboxWith, type CompileOptions } from '../compile.ts';
 import { CompileError } from '../ir/diagnostic.ts';
 import { errors } from '../ir/errors.ts';
+import { parseBudget } from '../passes/allocation/budget.ts';
 import type { Pipeline } from '../passes/pipeline.ts';
 import { efforts, type Effort } from '../passes/presets.ts';
+import { folderStore } from './measurement-store.ts';
+import { timesFrom } from '../bench/times.ts';
 import { collect } from './command.ts';
 import { externalDataOf } from './external-data.ts';
 import { dimBindings, keptLayers, loadPlugins, numberList, pipelineOption, rawDataType, readBytes, shapeBindings, wholeNumber, widths, type Kept, type PipelineFile } from './options.ts';
@@ -20,6 +25,11 @@ export interface ModelFlags {
   readonly synthetic?: boolean;
   readonly bits?: string;
   readonly effort?: Effort;
+  readonly budget?: string;
+  readonly holdout?: string;
+  readonly labels?: string;
+  readonly timings?: string;
+  readonly cache?: string;
   readonly keep?: readonly string[];
   readonly dim?: readonly string[];
   readonly shape?: readonly string[];
@@ -32,8 +42,13 @@ export interface ModelFlags {
 }
 
 export const withModelOptions = (command: Command): Command => command
-  .option('--bits <wXaY>', 'bits of weights (w2 to w8) and of what they multiply (a4 to a8, a16), as in w4a8 (default: w8a8)')
+  .option('--bits <wXaY>', 'bits of weights (w2 to w8) and of what they multiply (a4 to a8, a16), as in w4a8; mixed: chosen for every layer (default: w8a8, with --budget mixed)')
   .addOption(new Option('--effort <level>', 'time for accuracy: low rounds only, normal also migrates channels and fits weights below 8 bits, high fits all weights on more samples (default: normal)').choices(efforts))
+  .option('--budget <limits>', 'what the program may take, as in size=96K,ram=64K,latency=20ms,bops=1.2G,drop=1%; bits are chosen within it (default of mixed: drop=1%)')
+  .option('--holdout <data>', 'samples on which a drop is measured (default: those of --calib)')
+  .option('--labels <labels.npy>', 'their classes (default: what the float model says)')
+  .option('--timings <table.json>', 'table of lowbitc profile, for a budget of latency')
+  .option('--cache <dir>', 'keep what was measured to choose bits, for the next compilation')
   .option('--calib <data>', 'calibration samples: .npy (first axis = samples), .npz (keys = input names), or a folder of .npy')
   .option('--calib-count <n>', 'use only the first n samples')
   .option('--mean <list>', 'model input = (data - mean) / std; one number, or one for each channel; the compiled model takes the data itself')
@@ -67,8 +82,9 @@ export const readModelFlags = async (modelPath: string, flags: ModelFlags, targe
   const plugins = await loadPlugins(flags.plugin ?? []);
   const chosen = [...new Set(targets)].map(withSettingsFile);
   backendsFor(toolboxWith(plugins), chosen);
-  const bits = widths(flags.bits ?? settings.bits ?? 'w8a8');
-  const kept = keptLayers(flags.keep ?? []);
+  const bits = widths(flags.bits ?? (flags.budget === undefined ? settings.bits ?? 'w8a8' : 'mixed'));
+  if (flags.budget !== undefined && bits !== 'mixed') throw new CompileError(errors.badCommandLine(`--budget chooses the bits of every layer, and --bits ${bits} sets them`, 'leave one of them out'), 'usage');
+  const kept = keptLayers(flags.keep ?? [], bits === 'mixed');
   const normalization = readNormalization(flags, settings);
   if (flags.calib !== undefined && flags.synthetic) throw new CompileError(errors.badCommandLine('--calib and --synthetic exclude each other', null), 'usage');
   const count = flags.calibCount === undefined ? undefined : wholeNumber('--calib-count', flags.calibCount, 1);
@@ -84,6 +100,7 @@ export const readModelFlags = async (modelPath: string, flags: ModelFlags, targe
       ...(cutAt === undefined ? {} : { cutAt }),
       ...(pipeline === null ? {} : { pipeline }),
       disabledPasses: flags.disablePass ?? [],
+      ...(bits === 'mixed' ? allocationOptions(flags, kept, count, normalization) : {}),
       seed,
       ...(flags.threads === undefined ? {} : { threads: wholeNumber('--threads', flags.threads, 1) }),
       openSamples: flags.synthetic ? (inputs) => syntheticSamples(inputs, count ?? syntheticCount, seed)
@@ -92,6 +109,33 @@ export const readModelFlags = async (modelPath: string, flags: ModelFlags, targe
       externalData: externalDataOf(modelPath),
     },
   };
+};
+
+/** What choosing bits needs beside the calibration data. */
+const allocationOptions = (flags: ModelFlags, kept: readonly Kept[], count: number | undefined, normalization: { readonly mean: readonly number[]; readonly std: readonly number[] } | null): Partial<CompileOptions> => {
+  const { budget, holdout, labels, timings, cache, calib } = flags;
+  if (budget !== undefined) parseBudget(budget);
+  const judged = holdout ?? (labels === undefined ? undefined : calib);
+  if (labels !== undefined && judged === undefined) throw new CompileError(errors.badCommandLine('--labels needs the data they are for', 'give --holdout <data>'), 'usage');
+  const scheme = normalization === null ? {} : { mean: normalization.mean, std: normalization.std };
+  return {
+    allocation: { ...(budget === undefined ? {} : { budget }), ...(kept.length === 0 ? {} : { keep: kept.map(({ text }) => text) }) },
+    ...(judged === undefined ? {} : {
+      openHeldOut: (inputs) => {
+        const samples = openSamples(judged, inputs, { ...scheme, ...(holdout === undefined && count !== undefined ? { count } : {}) });
+        return { samples, labels: labels === undefined ? null : labelsOf(labels, samples) };
+      },
+    }),
+    ...(timings === undefined ? {} : { timeOf: timesFrom(timings) }),
+    ...(cache === undefined ? {} : { store: folderStore(cache) }),
+  };
+};
+
+const labelsOf = (path: string, { count, rowsPerSample }: Samples): (index: number) => ArrayLike<number | bigint> => {
+  const file = openNpy(fileSource(path));
+  const held = Math.floor(file.rows / rowsPerSample);
+  if (held < count) throw new CompileError(errors.badLabels(path, `they are for ${held} samples, the data holds ${count}`), 'usage');
+  return (index) => file.read(index * rowsPerSample, rowsPerSample);
 };
 
 /** `name:file.json` → `name:` and the text of the file. */

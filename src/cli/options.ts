@@ -45,9 +45,8 @@ export const numberList = (flag: string, text: string): readonly number[] => {
   return values.every(Number.isFinite) ? values : wrong(flag, text, 'one number, or one for each channel, as in 123.7,116.3,103.5,');
 };
 
-
 export const widths = (text: string): string => {
-  if (!/^w[2-8]a([4-8]|16)$/.test(text)) return wrong('--bits', text, 'weight and activation widths, w2 to w8 and a4 to a8 or a16, as in w8a8,');
+  if (!/^(w[2-8]a([4-8]|16)|mixed)$/.test(text)) return wrong('--bits', text, 'weight and activation widths, w2 to w8 and a4 to a8 or a16, as in w8a8, or mixed');
   return text;
 };
 
@@ -58,12 +57,13 @@ export interface Kept {
   matches(name: string): boolean;
 }
 
-/** `--keep 'head*=8'`. With every layer at 8 bits it holds already; other widths are not available. */
-export const keptLayers = (texts: readonly string[]): readonly Kept[] => texts.map((text) => {
+/** `--keep 'head*=8'`. Without mixed bits it holds already where every layer has 8; other widths are not available. */
+export const keptLayers = (texts: readonly string[], mixed: boolean): readonly Kept[] => texts.map((text) => {
   const at = text.lastIndexOf('=');
   if (at < 1) return wrong('--keep', text, "a glob and bits, as in 'head*=8',");
   const bits = wholeNumber('--keep', text.slice(at + 1), 2);
-  if (bits !== 8) throw new CompileError(errors.optionNotAvailable('--keep', text, 'available: 8 bits'), 'usage');
+  if (bits > 8) return wrong('--keep', text, 'a glob and 2 to 8 bits');
+  if (bits !== 8 && !mixed) throw new CompileError(errors.optionNotAvailable('--keep', text, 'available: 8 bits'), 'usage');
   const pattern = new RegExp(`^${text.slice(0, at).replace(/[.+^${}()|[\]\\]/g, '\\$&').replaceAll('*', '.*').replaceAll('?', '.')}$`);
   return { text, bits, matches: (name) => pattern.test(name) };
 });

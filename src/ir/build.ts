@@ -63,11 +63,11 @@ export class Builder {
     return output;
   }
 
-  /** The node on other operands of the same types: name, attributes, site and output type stay. */
-  copy(node: Node, inputs: Node['inputs'], type: TensorType = node.output.type): Value {
+  /** The node on other operands of the same types: name and site stay, and what is not given anew. */
+  copy(node: Node, inputs: Node['inputs'], type: TensorType = node.output.type, attrs: Node['attrs'] = node.attrs): Value {
     this.names.add(node.output.name);
     const output = { name: node.output.name, type, def: null as unknown as Node };
-    output.def = Object.freeze({ ...node, inputs: Object.freeze({ ...inputs }), output });
+    output.def = Object.freeze({ ...node, attrs, inputs: Object.freeze({ ...inputs }), output });
     this.draft.push(output.def);
     return Object.freeze(output);
   }

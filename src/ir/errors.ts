@@ -169,6 +169,23 @@ export const errors = {
   limitsConflict: (resources: readonly string[], nearest: readonly { readonly resource: string; readonly least: number }[]) =>
     error('LB0721', `the budgets ${resources.join(', ')} cannot be met together`, null,
       nearest.map(({ resource, least }) => `with the others as they are, ${resource} needs about ${Number(least.toPrecision(4))}`).join('; ') || 'raise them'),
+  badBudget: (part: string, why: string) =>
+    error('LB0723', `the budget ${quoteName(part)} cannot be read: ${why}`, null, 'write it as in --budget size=96K,ram=64K,latency=20ms,bops=1.2G,drop=1%'),
+  noEngine: (name: string, why: string) =>
+    error('LB0731', `the solver ${quoteName(name)} cannot be used: ${why}`, null, name === 'glpk' ? 'npm install glpk.js' : `npm install ${name}, or leave allocate-bits{engine: ${name}} out`),
+  noTargetToPrice: () => error('LB0724', 'a budget of size, ram or latency needs a target that it is for', null, 'give a target with --target'),
+  noTimings: (layers: readonly string[]) =>
+    error('LB0725', `a latency budget needs the times of all layers, and ${layers.length} are not known: ${layers.slice(0, 3).join(', ')}${layers.length > 3 ? ', …' : ''}`, null,
+      'time them with: lowbitc profile <model.onnx> -o table.json, and give --timings table.json'),
+  contradictoryKeep: (keep: readonly string[], layers: readonly string[]) =>
+    error('LB0726', `--keep gives different bits to layers that read one value: ${layers.map(quoteName).join(', ')}`, null, `give them the same bits; --keep is ${keep.join(', ')}`),
+  noWidths: (layer: string) => error('LB0727', `layer ${quoteName(layer)} has no width that can be chosen`, null, 'offer more widths: allocate-bits{weights: [4, 8]}'),
+  dropNeedsClasses: (output: string) =>
+    error('LB0728', `a budget of drop needs classes, and output ${quoteName(output)} has none`, null, 'give another budget, as in --budget size=96K'),
+  dropNotMet: (most: number, least: number, samples: number) =>
+    error('LB0729', `the budget drop=${Number((100 * most).toPrecision(3))}% cannot be met: the widest bits that the other budgets allow lose ${Number((100 * least).toPrecision(3))} % on ${samples} samples`, null,
+      `give at least --budget drop=${Number((Math.ceil(1000 * Math.max(0, least)) / 10).toPrecision(3))}%`),
+  badAssignment: (text: string, why: string) => error('LB0730', `the recorded widths ${quoteName(text)} do not fit the model: ${why}`, null, 'leave the assignment out, and bits are chosen anew'),
   noAllocation: (seconds: number) => error('LB0722', `no assignment of bits was found within ${seconds} s`, null, 'loosen a budget'),
   badPipelineText: (why: string, text: string) =>
     error('LB0704', `the pipeline ${quoteName(text)} cannot be read: ${why}`, null, "write it as: 'fold-batch-norm, quantize-weights{bits: 8}'"),

@@ -1,4 +1,5 @@
 /** The passes that come with the compiler, and what it takes to run and combine them. */
+import { allocateBits } from './allocate-bits.ts';
 import { canonicalizePasses } from './canonicalize.ts';
 import { composeTables } from './compose-tables.ts';
 import { correctBias } from './correct-bias.ts';
@@ -16,11 +17,11 @@ import { rewriteGelu } from './rewrite-gelu.ts';
 import { shiftChannels } from './shift-channels.ts';
 
 export const builtInPasses: readonly AnyPass[] = [
-  normalizeInput, ...canonicalizePasses, expandPluginOps, pruneDeadInputs, rewriteGelu, shiftChannels, migrateScales, reorderChannels, quantizeActivations, quantizeWeights, correctBias, fitWeights, lowerToKernels, composeTables,
+  normalizeInput, ...canonicalizePasses, expandPluginOps, pruneDeadInputs, rewriteGelu, shiftChannels, migrateScales, reorderChannels, allocateBits, quantizeActivations, quantizeWeights, correctBias, fitWeights, lowerToKernels, composeTables,
 ];
 
 export * from './canonicalize.ts';
-export { composeTables, correctBias, expandPluginOps, fitWeights, lowerToKernels, migrateScales, normalizeInput, pruneDeadInputs, quantizeActivations, quantizeWeights, reorderChannels, rewriteGelu, shiftChannels };
+export { allocateBits, composeTables, correctBias, expandPluginOps, fitWeights, lowerToKernels, migrateScales, normalizeInput, pruneDeadInputs, quantizeActivations, quantizeWeights, reorderChannels, rewriteGelu, shiftChannels };
 export { bareContext, completeOptions, definePass, runPass, type AnyPass, type Note, type Pass, type PassContext } from './pass.ts';
 export { parsePipeline, printPipeline, resolvePipeline, runPipeline, toPipeline, type PassRecord, type Pipeline, type PipelineObserver, type ResolvedStep, type Step } from './pipeline.ts';
 export { efforts, parseBits, placePasses, presetPipeline, withoutPasses, type Effort, type PresetRequest } from './presets.ts';

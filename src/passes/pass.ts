@@ -4,6 +4,7 @@
  * state; no files.
  */
 import type { Calibration } from '../calibration/calibration.ts';
+import type { Samples } from '../calibration/samples.ts';
 import type { Diagnostic } from '../ir/diagnostic.ts';
 import type { Graph, Stage } from '../ir/graph.ts';
 import type { Attr, Attrs } from '../ir/op.ts';
@@ -15,11 +16,57 @@ export interface PassContext {
   readonly seed: number;
   /** the float graph that a quantised one approximates: the last one before the pipeline left the float stage; null until then */
   readonly reference: Graph<'float'> | null;
+  /** the steps that come after this one: what the pipeline will make of the graph that the pass returns */
+  readonly rest: readonly FollowingStep[];
+  /** what the targets of this compilation charge for a program; null where it has none */
+  readonly prices: ((graph: Graph<'kernel'>) => readonly TargetPrice[]) | null;
+  /** data kept apart from calibration, on which results are judged */
+  readonly heldOut: HeldOut | null;
+  /** keeps measurements by their content, from one compilation to the next; null where nothing is kept */
+  readonly store: MeasurementStore | null;
+  /** writes options into the record of this step, with which it would decide the same again without measuring */
+  settle(options: Readonly<Record<string, unknown>>): void;
+  /** a part of the report of its own, by name */
+  explain(part: string, content: object): void;
   /** one line for the report: what was done, where, and the figures that justify it */
   note(entry: Note): void;
   warn(diagnostic: Diagnostic): void;
   /** work done so far, for a terminal */
   progress(label: string, done: number, total: number): void;
+}
+
+export interface FollowingStep {
+  readonly pass: AnyPass;
+  readonly options: object;
+}
+
+/** Samples with the classes they belong to, or without. */
+export interface HeldOut {
+  readonly samples: Samples;
+  /** the classes of sample i, one for each row of the output; null where they are not known */
+  readonly labels: ((index: number) => ArrayLike<number | bigint>) | null;
+}
+
+export interface MeasurementStore {
+  get(key: string): unknown;
+  put(key: string, value: unknown): void;
+}
+
+/** What a program takes on a target. */
+export interface TargetPrice {
+  readonly target: string;
+  readonly weightBytes: number;
+  readonly arenaBytes: number;
+  readonly steps: readonly StepPrice[];
+  /** pieces of the arena and the steps during which they are alive */
+  readonly pieces: readonly { readonly owner: string; readonly bytes: number; readonly first: number; readonly last: number }[];
+}
+export interface StepPrice {
+  /** the value that the step's first node makes */
+  readonly name: string;
+  readonly weightBytes: number;
+  /** null where the time of this step is not known */
+  readonly microseconds: number | null;
 }
 
 export interface Note {
@@ -94,7 +141,10 @@ export const completeOptions = (pass: AnyPass, given: Readonly<Record<string, un
 
 /** A context for running a single pass by hand: no data, nothing reported. */
 export const bareContext = (calibration: Calibration | null = null, seed = 0, reference: Graph<'float'> | null = null): PassContext =>
-  ({ calibration, seed, reference, note: () => undefined, warn: () => undefined, progress: () => undefined });
+  ({
+    calibration, seed, reference, rest: [], prices: null, heldOut: null, store: null,
+    settle: () => undefined, explain: () => undefined, note: () => undefined, warn: () => undefined, progress: () => undefined,
+  });
 
 /** Runs one pass outside a pipeline, its options completed. For scripts and tests. */
 export const runPass = async <From extends Stage, To extends Stage, O extends object>(

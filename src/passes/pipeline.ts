@@ -31,6 +31,10 @@ export interface PassRecord {
   readonly nodes: number;
   readonly changed: boolean;
   readonly notes: readonly Note[];
+  /** options that the step settled on while it ran */
+  readonly settled: Readonly<Record<string, unknown>>;
+  /** parts of the report by name */
+  readonly parts: Readonly<Record<string, object>>;
 }
 
 /** Checks names, options and stages against the passes at hand. `from` is the stage of the graph that goes in. */
@@ -46,9 +50,9 @@ export const resolvePipeline = (pipeline: Pipeline, passes: ReadonlyMap<string, 
   });
 };
 
-/** The resolved list as data, all defaults written out: what `pipeline.json` holds. */
-export const toPipeline = (steps: readonly ResolvedStep[]): Pipeline =>
-  steps.map(({ pass, options }) => ({ pass: pass.name, options: options as Readonly<Record<string, unknown>> }));
+/** The resolved list as data, all defaults written out, and what steps settled on: what `pipeline.json` holds. */
+export const toPipeline = (steps: readonly ResolvedStep[], records: readonly PassRecord[] = []): Pipeline =>
+  steps.map(({ pass, options }, i) => ({ pass: pass.name, options: { ...options as Readonly<Record<string, unknown>>, ...records[i]?.settled } }));
 
 export const runPipeline = async (
   graph: Graph, steps: readonly ResolvedStep[], context: PassContext, observers: readonly PipelineObserver[] = [],
@@ -58,12 +62,17 @@ export const runPipeline = async (
   let reference = context.reference;
   for (const [index, step] of steps.entries()) {
     const notes: Note[] = [];
+    const settled: Record<string, unknown> = {};
+    const parts: Record<string, object> = {};
     const start = performance.now();
     try {
       for (const observer of observers) observer.before?.(step, index, current);
       if (current.stage === 'float' && step.pass.to !== 'float') reference = current as Graph<'float'>;
-      const next: Graph = await step.pass.run(current, step.options, { ...context, reference, note: (entry) => notes.push(entry) });
-      const record = { pass: step.pass.name, milliseconds: performance.now() - start, nodes: next.nodes.length, changed: next !== current, notes };
+      const next: Graph = await step.pass.run(current, step.options, {
+        ...context, reference, rest: steps.slice(index + 1), settle: (options) => { Object.assign(settled, options); },
+        explain: (part, content) => { parts[part] = content; }, note: (entry) => notes.push(entry),
+      });
+      const record = { pass: step.pass.name, milliseconds: performance.now() - start, nodes: next.nodes.length, changed: next !== current, notes, settled, parts };
       for (const observer of observers) observer.after?.(step, index, next, record);
       records.push(record);
       current = next;

@@ -9,20 +9,26 @@ export const efforts = ['low', 'normal', 'high'] as const;
 export type Effort = (typeof efforts)[number];
 
 export interface PresetRequest {
-  /** `w8a8`: weight bits 2 to 8, activation bits 4 to 8 or 16 */
+  /** `w8a8`: weight bits 2 to 8, activation bits 4 to 8 or 16; `mixed`: chosen for every layer within the budget */
   readonly bits: string;
+  /** options of `allocate-bits`, where bits are mixed */
+  readonly allocation?: Step['options'];
   readonly normalization: { readonly mean: readonly number[]; readonly std: readonly number[] } | null;
   /** `normal` by default */
   readonly effort?: Effort;
 }
+
+/** What passes that work for one width throughout aim at where bits are mixed: most layers end near it. */
+const mixedAim = { weights: 4, activations: 8 };
 
 /**
  * Low: ranges, nearest rounding and biases alone at 8 bits; below, weights rounded one after the other on few samples. Normal: channels
  * migrate where that is measured to help, and weights below 8 bits are fitted. High: more samples and candidates, and 8-bit weights are
  * fitted as well.
  */
-export const presetPipeline = ({ bits, normalization, effort = 'normal' }: PresetRequest): Pipeline => {
-  const { weights, activations } = parseBits(bits);
+export const presetPipeline = ({ bits, normalization, effort = 'normal', allocation = {} }: PresetRequest): Pipeline => {
+  const mixed = bits === 'mixed';
+  const { weights, activations } = mixed ? mixedAim : parseBits(bits);
   const step = (pass: string, options: Step['options'] = {}): Step => ({ pass, options });
   const migration = { low: [], normal: [step('shift-channels', { weights, activations }), step('migrate-scales', { weights, activations })],
     high: [step('shift-channels', { weights, activations }), step('migrate-scales', { weights, activations, refine: 6 })] };
@@ -33,6 +39,7 @@ export const presetPipeline = ({ bits, normalization, effort = 'normal' }: Prese
     step('expand-plugin-ops'),
     step('prune-dead-inputs'),
     ...migration[effort],
+    ...(mixed ? [step('allocate-bits', allocation)] : []),
     step('quantize-activations', { bits: activations, range: activations < 8 ? 'mse' : 'min-max' }),
     ...(weights < 8 || effort === 'high' ? [step('fit-weights', { bits: weights, ...fitting[effort] })] : []),
     // these two act on what fit-weights leaves: all layers where it is not in the list or left out by --disable-pass

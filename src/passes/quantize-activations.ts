@@ -10,6 +10,7 @@
  *  - the residual stream, logits, graph outputs, and sums of linear maps that are added to further ones are 16 bits wide;
  *  - what is multiplied by weights is `bits` wide, and what is multiplied by another activation `attention` bits: these widths decide
  *    what a multiplier costs. Of 16 bits only so many codes are used that sums of products with 8-bit weights stay within 32 bits. The network's inputs, pooled vectors, operands of tables and sums that passed no activation have 8;
+ *  - widths chosen for a single layer (its attribute `widths`) stand in place of `bits` and `attention`;
  *  - a reader that wants fewer bits than a value has gets a copy (`quantize`);
  *  - attention and activation-by-activation products read symmetric codes, everything else affine ones: real = (code − zero)·scale.
  *
@@ -24,6 +25,7 @@ import { constantOf, isNode, operandsOf, usersOf, type Graph, type Node, type Va
 import { quantizeTensor } from '../ir/evaluate.ts';
 import { int, oneOf, real } from '../ir/op.ts';
 import { quantize, unaryOps, type FloatNode } from '../ir/ops/index.ts';
+import { widthsOf } from '../ir/ops/widths.ts';
 import { mapOperands } from '../ir/rewrite.ts';
 import { Builder } from '../ir/build.ts';
 import type { Tensor, TensorType } from '../ir/type.ts';
@@ -256,7 +258,8 @@ class Typing {
     const wanted = readers.flatMap((node) => this.wants(node) ?? []);
     const activated = some((value, def) => this.absorbed.has(value) || functions.has(def?.op ?? ''));
     const summed = !activated && readers.some(({ op }) => elementwise.has(op));
-    return { members, form: { width: wanted.length === 0 || summed ? Math.max(8, ...wanted) : Math.max(...wanted), symmetric }, readAt: null };
+    const width = wanted.length === 0 || summed ? Math.max(8, ...wanted) : Math.max(...wanted);
+    return { members, form: width > 8 ? wide : { width, symmetric }, readAt: null };
   }
 
   private dataOf(value: Value): 'u8' | 'i16' | null {
@@ -266,7 +269,7 @@ class Typing {
   /** The width at which a node reads what it multiplies or looks up; null for other nodes. */
   private wants(node: Node): number | null {
     const widths = { weights: this.options.bits, activations: this.options.attention, table: 8, any: null };
-    return this.kept(node) ?? widths[traitOf(node).reads];
+    return this.kept(node) ?? widthsOf(node)?.activations ?? widths[traitOf(node).reads];
   }
 
   /** The form of the copy that a node reads in place of a value; null where it reads the value itself. */

@@ -11,6 +11,7 @@ import { sizeOf, staticShape } from '../ir/dim.ts';
 import type { IntegerDType } from '../ir/dtype.ts';
 import { constantOf, type Node, type Value } from '../ir/graph.ts';
 import { int } from '../ir/op.ts';
+import { widthsOf } from '../ir/ops/widths.ts';
 import { perChannel, quantizeReal } from '../ir/quant.ts';
 import { mapGraph, mapOperands } from '../ir/rewrite.ts';
 import { tensorType, type Tensor } from '../ir/type.ts';
@@ -23,15 +24,18 @@ export const quantizeWeights = definePass<'quant', 'quant', { readonly bits: num
   summary: 'round weights to integer codes, one scale for each output channel',
   paper: 'Krishnamoorthi 2018, Quantizing deep convolutional networks for efficient inference',
   changes: 'rounding of the weights, at most half a step of their channel',
-  options: { bits: int('width of the weights, 2 to 8', 8) },
+  options: { bits: int('width of the weights, 2 to 8, of layers whose widths were not chosen one by one', 8) },
   run: (graph, { bits }) => {
-    const made = new Map<Value, Value>();
+    // a weight that several layers read at one width is rounded once
+    const made = new Map<Value, Map<number, Value>>();
     return mapGraph(graph, 'quant', (node, now, b) => {
       const weight = weightOf(node);
       const constant = weight && constantOf(weight);
       if (!weight || !constant || constant.type.dtype !== 'f32') return null;
-      const codes = made.get(weight) ?? b.constant(weight.name, quantizeRows(constant, bits));
-      made.set(weight, codes);
+      const width = widthsOf(node)?.weights ?? bits;
+      const ofWeight = made.get(weight) ?? new Map<number, Value>();
+      const codes = ofWeight.get(width) ?? b.constant(weight.name, quantizeRows(constant, width));
+      made.set(weight, ofWeight.set(width, codes));
       return b.copy(node, { ...mapOperands(node, now), weight: codes });
     });
   },

@@ -10,6 +10,9 @@ export class Blob {
   private readonly byHash = new Map<number, { readonly offset: number; readonly bytes: Uint8Array }[]>();
   private end = 0;
 
+  get size(): number {
+    return this.end;
+  }
   /** The offset at which the bytes stand. */
   put(bytes: Uint8Array): number {
     const hash = hashOf(bytes);

@@ -1,5 +1,5 @@
 /** Target `accel`: a program of the instruction set LB1 for a described machine, with its memory, its time and vectors to test it. */
-import type { Artefact, Backend, Emission, Program } from '../backend.ts';
+import type { Artefact, Backend, Emission, Program, ProgramPrice } from '../backend.ts';
 import { printInstruction } from './assembly.ts';
 import { blobNames } from './blobs.ts';
 import { encodeProgram, wordCount } from './encode.ts';
@@ -32,6 +32,15 @@ export const acceleratorFor = (machine: Machine): Backend => ({
     return {
       artefacts: files.map(([path, bytes]): Artefact => ({ path: `accel/${path}`, bytes })),
       arenaBytes: compiled.arenaBytes, weightBytes: blobNames.reduce((sum, blob) => sum + compiled.blobs[blob].length, 0),
+    };
+  },
+  /** Time is that of the cycle model: what a step adds to the end of the program, as its engines overlap. */
+  price: (program: Program): ProgramPrice => {
+    const compiled = compileProgram(program, machine);
+    const { layers } = scheduleOf(machine, compiled.program, simulate(compiled.program, machine, null), compiled.stepOf, program.steps);
+    return {
+      weightBytes: compiled.constantBytes.reduce((sum, bytes) => sum + bytes, 0), arenaBytes: compiled.arenaBytes, pieces: [],
+      steps: layers.map(({ cycles }, i) => ({ weightBytes: compiled.constantBytes[i], microseconds: cycles / machine.clockMHz })),
     };
   },
 });

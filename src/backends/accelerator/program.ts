@@ -23,6 +23,8 @@ export interface Compiled {
   readonly stepOf: readonly number[];
   readonly blobs: Readonly<Record<BlobName, Uint8Array>>;
   readonly memory: MemoryFile;
+  /** bytes that each step adds to the blobs, and last those of copies of outputs */
+  readonly constantBytes: readonly number[];
   readonly arenaBytes: number;
 }
 
@@ -62,7 +64,13 @@ const assembleProgram = ({ graph, steps, viewOf }: Program, machine: Machine, ho
   const outputs = ports.outputs.map(({ bytes }) => reserve(bytes));
   const arena = reserve(homes.arenaBytes);
   const blobs: Record<BlobName, Blob> = { weights: new Blob(), params: new Blob(), luts: new Blob() };
-  const put = (blob: BlobName, bytes: Uint8Array): number => (blobNames.indexOf(blob) + 1) * BLOB + blobs[blob].put(bytes);
+  const constantBytes = [...steps, null].map(() => 0);
+  const put = (blob: BlobName, bytes: Uint8Array): number => {
+    const before = blobs[blob].size;
+    const offset = blobs[blob].put(bytes);
+    constantBytes[stream.step] += blobs[blob].size - before;
+    return (blobNames.indexOf(blob) + 1) * BLOB + offset;
+  };
   const homeOf = (value: Value): Home => {
     const home = homes.homeOf(value);
     if (home === null) {
@@ -95,7 +103,7 @@ const assembleProgram = ({ graph, steps, viewOf }: Program, machine: Machine, ho
   const tensors = [...life].filter(([value]) => !isConstant(viewOf(value).base)).map(([value, [first, last]]): PlacedTensor =>
     ({ name: value.name, dtype: value.type.dtype, shape: staticShape(value.type.shape), element: elementOf(value), ...homeOf(value), bytes: bytesFor(elementOf(value), sizeOf(value.type.shape)), first, last }));
   return {
-    program: synchronise(placed.map(({ instruction: one }) => one)), stepOf: placed.map(({ step }) => step), blobs: bytes, arenaBytes: homes.arenaBytes,
+    program: synchronise(placed.map(({ instruction: one }) => one)), stepOf: placed.map(({ step }) => step), blobs: bytes, constantBytes, arenaBytes: homes.arenaBytes,
     memory: {
       bytes: end, blobs: blobNames.map((name, i) => ({ file: `${name}.bin`, address: bases[i], bytes: bytes[name].length })),
       inputs: port(ports.inputs, inputs), outputs: port(ports.outputs, outputs), tensors,

@@ -6,10 +6,11 @@ import { createHash } from 'node:crypto';
 import { printShape } from '../../ir/dim.ts';
 import { bytesOf } from '../../loops/build.ts';
 import type { Buffer } from '../../loops/types.ts';
-import type { Artefact, Backend, Emission, EmitOptions, Program } from '../backend.ts';
+import type { Artefact, Backend, Emission, EmitOptions, Program, ProgramPrice } from '../backend.ts';
 import { identifier } from '../identifier.ts';
 import { cTypeOf, interfaceOf, printPort, type Port, type ProgramInterface } from '../interface.ts';
 import { lower, type LoweredProgram } from '../lower.ts';
+import { priceOf } from '../price.ts';
 import { chooseVariant, machineFile } from './machines.ts';
 import { cPrinter, ctypeOf } from './print.ts';
 import { fallbackVariant, machineVariants, onlyMacro, portableVariant, presenceText, presentMacro, variants, type Variant } from './variants.ts';
@@ -34,6 +35,13 @@ export const cpu = {
       ],
       arenaBytes, weightBytes: pool.bytes,
     };
+  },
+  /** Of the binary that holds most: all versions of one family of processors. */
+  price: (program: Program): ProgramPrice => {
+    const families = [...new Set(variants.map(({ family }) => family))].map((family) =>
+      priceOf(variants.filter((variant) => variant.family === family).map(({ schedule }) => lower(program, schedule)), contentKey));
+    const arenaBytes = Math.max(...families.map((family) => family.arenaBytes));
+    return { ...families.reduce((most, family) => (family.weightBytes > most.weightBytes ? family : most)), arenaBytes };
   },
 } as const satisfies Backend;
 

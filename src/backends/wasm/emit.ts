@@ -5,10 +5,11 @@
 import { bytesOf } from '../../loops/build.ts';
 import type { Buffer } from '../../loops/types.ts';
 import { Module } from '../../wasm/index.ts';
-import type { Artefact, Backend, Emission, EmitOptions, Program } from '../backend.ts';
+import type { Artefact, Backend, Emission, EmitOptions, Program, ProgramPrice } from '../backend.ts';
 import { identifier } from '../identifier.ts';
 import { interfaceOf, type ProgramInterface } from '../interface.ts';
 import { lower, type LoweredProgram } from '../lower.ts';
+import { priceOf } from '../price.ts';
 import { simd128 } from '../schedules/target.ts';
 import { wasmPrinter } from './print.ts';
 import { declarationText, moduleText, type Addresses } from './runtime.ts';
@@ -32,6 +33,7 @@ export const wasm = {
       arenaBytes: lowered.plan.arenaBytes, weightBytes: lowered.weightBytes,
     };
   },
+  price: (program: Program): ProgramPrice => priceOf([lower(program, simd128)], (buffer) => buffer),
 } as const satisfies Backend;
 
 const ALIGNMENT = 16;

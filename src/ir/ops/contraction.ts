@@ -2,6 +2,7 @@
 import { equalDims, printShape, staticShape, stridesOf, type Shape } from '../dim.ts';
 import { defineOp, flag, int, misuse, real } from '../op.ts';
 import { tensorType } from '../type.ts';
+import { widthsAttr } from './widths.ts';
 import { broadcastOf, broadcastOffsets, fill, rankOf, realShape, reals } from './elements.ts';
 import { exp } from '../../numerics/real-math.ts';
 
@@ -9,7 +10,7 @@ export const linear = defineOp({
   name: 'linear',
   summary: 'x·weightᵀ + bias over the last axis: x [..., K], weight [O, K], bias [O] -> [..., O]',
   operands: { x: 'one', weight: 'one', bias: 'optional' },
-  attrs: {},
+  attrs: { widths: widthsAttr },
   infer: ({ x, weight, bias }) => {
     const shape = realShape(x, 'x');
     const [outputs, terms] = rankOf(realShape(weight, 'weight'), 2, 'weight');
@@ -40,7 +41,7 @@ export const matmul = defineOp({
   name: 'matmul',
   summary: 'matrix product of two activations, batch axes by numpy broadcasting: a [..., M, K], b [..., K, N] or [..., N, K] -> [..., M, N]',
   operands: { a: 'one', b: 'one' },
-  attrs: { transposeB: flag('b holds its matrices transposed', false) },
+  attrs: { transposeB: flag('b holds its matrices transposed', false), widths: widthsAttr },
   infer: ({ a, b }, { transposeB }) => {
     const [x, y] = [realShape(a, 'a'), realShape(b, 'b')];
     if (x.length < 2 || y.length < 2) misuse('operands must have at least two axes');
@@ -76,7 +77,7 @@ export const attention = defineOp({
   name: 'attention',
   summary: 'scaled dot-product attention of side-by-side heads',
   operands: { q: 'one', k: 'one', v: 'one', mask: 'optional' },
-  attrs: { heads: int('number of heads'), scale: real('factor of the products before softmax') },
+  attrs: { heads: int('number of heads'), scale: real('factor of the products before softmax'), widths: widthsAttr },
   infer: ({ q, k, v, mask }, { heads }) => {
     const [queries, keys, values] = [rankOf(realShape(q, 'q'), 3, 'q'), rankOf(realShape(k, 'k'), 3, 'k'), rankOf(realShape(v, 'v'), 3, 'v')];
     if (!equalDims(queries[2], keys[2])) misuse('q and k have different channels');

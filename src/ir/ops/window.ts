@@ -5,6 +5,7 @@ import { defineOp, flag, int, ints, misuse } from '../op.ts';
 import { tensorType } from '../type.ts';
 import { checkBias } from './contraction.ts';
 import { rankOf, realShape, reals, staticDim } from './elements.ts';
+import { widthsAttr } from './widths.ts';
 
 export interface Window {
   readonly kernel: readonly number[];
@@ -48,7 +49,7 @@ export const conv = defineOp({
   name: 'conv',
   summary: 'convolution: x [N, H, W, I], weight [O, KH, KW, I/group], bias [O] -> [N, OH, OW, O]',
   operands: { x: 'one', weight: 'one', bias: 'optional' },
-  attrs: { ...windowAttrs, group: int('channels are split into this many groups', 1) },
+  attrs: { ...windowAttrs, group: int('channels are split into this many groups', 1), widths: widthsAttr },
   infer: ({ x, weight, bias }, { group, ...attrs }) => {
     const [batch, height, width, channels] = rankOf(realShape(x, 'x'), 4, 'x');
     const [outputs, kh, kw, depth] = staticShape(rankOf(realShape(weight, 'weight'), 4, 'weight'));

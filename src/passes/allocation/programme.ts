@@ -21,6 +21,8 @@ export interface Group {
 export interface Limit {
   readonly resource: string;
   readonly most: number;
+  /** what is spent beside the choices, already taken off `most`; for messages */
+  readonly fixed?: number;
 }
 export interface Programme {
   readonly groups: readonly Group[];

@@ -50,9 +50,9 @@ export const solve = async (programme: Programme, engine: Engine, options: Solve
 };
 
 const checkLimits = (programme: Programme): void => {
-  programme.limits.forEach(({ resource, most }, r) => {
+  programme.limits.forEach(({ resource, most, fixed = 0 }, r) => {
     const least = leastUsage(programme, r);
-    if (!(least <= most * (1 + 1e-12))) throw new CompileError(errors.limitTooSmall(resource, most, least), 'budget');
+    if (!(least <= most + 1e-12 * Math.abs(most))) throw new CompileError(errors.limitTooSmall(resource, most + fixed, least + fixed), 'budget');
   });
 };
 

@@ -14,7 +14,7 @@ import { channelsOf, quantOf, type Lowering, type Sum } from './lowering.ts';
 
 /** Σ w·(x − zero)·s_w·s_x + bias, with the zero point and the bias in the offset. */
 export const conv = (node: NodeOf<typeof float.conv>, lowering: Lowering): Sum => {
-  const { attrs } = node;
+  const { widths: _, ...attrs } = node.attrs;
   const padded = attrs.pads.some((p) => p > 0);
   const x = lowering.codes(node.inputs.x);
   const weight = lowering.codes(node.inputs.weight);

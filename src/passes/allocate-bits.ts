@@ -1,0 +1,99 @@
+/**
+ * Chooses the bits of every layer so that the network loses least within a budget, or is smallest within a drop of accuracy. A
+ * multiple-choice knapsack: each layer takes one of its widths, every limited resource is a row, and what a width costs in accuracy is the
+ * sum to be least.
+ *
+ *     %y = conv(%x, %w, %b)  →  %y = conv(%x, %w, %b) {widths: w4a8}
+ *
+ * The passes that round read the attribute. What was chosen is recorded as the option `assignment`: a pipeline that holds it does not
+ * measure again.
+ *
+ * Sources: Yao et al. 2021, HAWQ-V3 (the programme); Hubara et al. 2021, CalibTIP (one layer at a time); measures name theirs.
+ */
+import { CompileError } from '../ir/diagnostic.ts';
+import { errors } from '../ir/errors.ts';
+import type { Graph } from '../ir/graph.ts';
+import { int, ints, oneOf, real, type Attr } from '../ir/op.ts';
+import { parseWidths, printWidths, type ChosenWidths } from '../ir/ops/widths.ts';
+import { allocate, type Widths } from './allocation/allocate.ts';
+import { parseBudget } from './allocation/budget.ts';
+import { openEngine, engineNames } from './allocation/engines.ts';
+import { explanationOf } from './allocation/explain.ts';
+import { layersOf, withWidths } from './allocation/layers.ts';
+import { measures } from './allocation/measures.ts';
+import { keepOption } from './kept-layers.ts';
+import { definePass } from './pass.ts';
+
+export interface AllocateBitsOptions {
+  readonly budget: string;
+  readonly measure: string;
+  readonly weights: readonly number[];
+  readonly activations: readonly number[];
+  readonly keep: readonly string[];
+  readonly engine: 'glpk' | 'highs';
+  readonly gap: number;
+  readonly seconds: number;
+  readonly samples: number;
+  readonly assignment: readonly string[];
+}
+
+const text = (doc: string, fallback: string, expected: string, fits: (value: string) => boolean): Attr<string> =>
+  ({ doc, fallback, expected, check: (value): value is string => typeof value === 'string' && fits(value) });
+const assigned = /^(.+)=([a-z0-9]+)$/;
+
+export const allocateBits = definePass<'float', 'float', AllocateBitsOptions>({
+  name: 'allocate-bits',
+  from: 'float',
+  to: 'float',
+  summary: 'choose the bits of every layer within a budget of size, memory, time or accuracy',
+  paper: 'Yao et al. 2021, HAWQ-V3: Dyadic Neural Network Quantization; Hubara et al. 2021, Accurate Post Training Quantization With Small Calibration Sets',
+  options: {
+    budget: text('what the network may take: size=96K, ram=64K, latency=20ms, bops=1.2G, drop=1%, several joined by commas', 'drop=1%', 'a budget as in size=96K,drop=1%', (value) => value !== ''),
+    measure: oneOf(`how sensitive layers are: ${measures.map(({ name, summary }) => `${name}: ${summary}`).join('; ')}`, measures.map(({ name }) => name), 'measured'),
+    weights: ints('widths that weights may have, 2 to 8', [2, 3, 4, 5, 6, 8]),
+    activations: ints('widths that activations may have, 2 to 8, or 16', [8]),
+    keep: keepOption,
+    engine: oneOf('what solves the programme; highs is an optional package', engineNames, 'glpk'),
+    gap: real('relative distance from the proven bound at which the engine may stop', 1e-4),
+    seconds: int('most seconds of a solve', 8),
+    samples: int('most calibration samples that single layers are measured on', 64),
+    assignment: {
+      doc: "widths that were chosen before: a list of 'layer=w4a8'; empty: choose", fallback: [], expected: "a list of 'layer=w4a8'",
+      check: (value): value is readonly string[] => Array.isArray(value) && value.every((one) => typeof one === 'string' && parseWidths(assigned.exec(one)?.[2] ?? '') !== null),
+    },
+  },
+  async run(graph, options, context) {
+    const marked = (widths: Widths): Graph<'float'> => {
+      const made = withWidths(graph, widths);
+      context.calibration?.sameValues(made, graph);
+      return made;
+    };
+    if (options.assignment.length > 0) return marked(recorded(graph, options.assignment));
+    const budget = parseBudget(options.budget);
+    const { weights, activations, keep, measure, samples, gap, seconds } = options;
+    const engine = await openEngine(options.engine);
+    const allocation = await allocate(graph, { budget, measure, weights, activations, keep, samples, gap, seconds }, context, engine);
+    context.explain('allocation', await explanationOf(allocation, budget, { gap, seconds }));
+    context.settle({ assignment: written(allocation.chosen.widths) });
+    return marked(allocation.chosen.widths);
+  },
+});
+
+const written = (widths: Widths): readonly string[] => [...widths].map(([name, own]) => `${name}=${printWidths(own)}`);
+
+/** Widths from the option, which must name every layer of the graph and no other. */
+const recorded = (graph: Graph<'float'>, assignment: readonly string[]): Widths => {
+  const layers = layersOf(graph);
+  const widths = new Map<string, ChosenWidths>();
+  for (const one of assignment) {
+    const [, name, bits] = assigned.exec(one)!;
+    const layer = layers.find((other) => other.name === name);
+    if (layer === undefined) throw new CompileError(errors.badAssignment(one, 'there is no such layer'), 'usage');
+    const own = parseWidths(bits)!;
+    if ((own.weights === null) !== (layer.parameters === 0)) throw new CompileError(errors.badAssignment(one, layer.parameters === 0 ? 'it has no weights' : 'the width of its weights is missing'), 'usage');
+    widths.set(name, own);
+  }
+  const open = layers.find(({ name }) => !widths.has(name));
+  if (open !== undefined) throw new CompileError(errors.badAssignment(assignment[0], `layer "${open.name}" has none`), 'usage');
+  return widths;
+};

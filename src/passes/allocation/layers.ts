@@ -1,0 +1,67 @@
+/** What bits are chosen for: the layers of a float graph, and which of them must share the width of what they read. */
+import { sizeOf, staticShape } from '../../ir/dim.ts';
+import { constantOf, operandsOf, type Graph, type Node, type Value } from '../../ir/graph.ts';
+import { printWidths, type ChosenWidths } from '../../ir/ops/widths.ts';
+import { mapGraph, mapOperands } from '../../ir/rewrite.ts';
+
+export interface Layer {
+  /** of the value that it makes */
+  readonly name: string;
+  readonly node: Node;
+  /** elements of the constant weight; 0 for products of two activations */
+  readonly parameters: number;
+  readonly macs: number;
+}
+
+const multiplying: ReadonlySet<string> = new Set(['conv', 'linear', 'matmul', 'attention']);
+
+/** Nodes that multiply, in topological order. */
+export const layersOf = (graph: Graph<'float'>): readonly Layer[] => graph.nodes.filter(({ op }) => multiplying.has(op)).map((node) => {
+  const weight = constantOf((node.inputs['weight'] as Value | undefined) ?? null);
+  return { name: node.output.name, node, parameters: weight === null ? 0 : sizeOf(weight.type.shape), macs: macsOf(node) };
+});
+
+const macsOf = ({ op, inputs, output }: Node): number => {
+  const shape = (slot: string): readonly number[] => staticShape((inputs[slot] as Value).type.shape);
+  const outputs = sizeOf(output.type.shape);
+  switch (op) {
+    case 'conv': return outputs * sizeOf(shape('weight').slice(1));
+    case 'linear': return outputs * shape('weight')[1];
+    case 'matmul': return outputs * shape('a').at(-1)!;
+    // q·kᵀ, and the weighted sum of v
+    default: return shape('k')[1] * (sizeOf(shape('q')) + outputs);
+  }
+};
+
+/** Bit operations of a layer. */
+export const bitOperations = ({ macs }: Layer, { weights, activations }: ChosenWidths): number => macs * (weights ?? activations) * activations;
+
+/** Ops whose result has the codes of what they read. */
+const sameCodes: ReadonlySet<string> = new Set(['relu', 'clip', 'max_pool', 'reduce_max', 'reshape', 'transpose', 'slice', 'concat', 'pad']);
+
+/**
+ * Layers that read values of one width, by index: those that read the same value (the operands of a residual block, Q, K and V), or
+ * values that a concatenation or another move of elements ties together.
+ */
+export const tiedByReading = (graph: Graph<'float'>, layers: readonly Layer[]): readonly (readonly number[])[] => {
+  const parent = new Map<Value, Value>();
+  const root = (value: Value): Value => { const up = parent.get(value); return up === undefined ? value : root(up); };
+  const join = (a: Value, b: Value): void => { const [p, q] = [root(a), root(b)]; if (p !== q) parent.set(q, p); };
+  for (const node of graph.nodes) if (sameCodes.has(node.op)) for (const operand of operandsOf(node)) if (constantOf(operand) === null) join(operand, node.output);
+  const groups: { readonly members: number[]; readonly values: Set<Value> }[] = [];
+  layers.forEach(({ node }, i) => {
+    const read = new Set(operandsOf(node).filter((value) => constantOf(value) === null).map(root));
+    const met = groups.filter(({ values }) => [...read].some((value) => values.has(value)));
+    const merged = { members: [...met.flatMap(({ members }) => members), i].sort((a, b) => a - b), values: new Set([...met.flatMap(({ values }) => [...values]), ...read]) };
+    for (const group of met) groups.splice(groups.indexOf(group), 1);
+    groups.push(merged);
+  });
+  return groups.map(({ members }) => members).sort((a, b) => a[0] - b[0]);
+};
+
+/** The graph with widths written on layers, by name. Layers that are not named keep theirs. */
+export const withWidths = (graph: Graph<'float'>, widths: ReadonlyMap<string, ChosenWidths>): Graph<'float'> =>
+  mapGraph(graph, 'float', (node, now, b) => {
+    const own = widths.get(node.output.name);
+    return own === undefined ? null : b.copy(node, mapOperands(node, now), node.output.type, Object.freeze({ ...node.attrs, widths: printWidths(own) }));
+  });

@@ -1,0 +1,206 @@
+/**
+ * Sensitivity: what a layer's widths cost in accuracy, as a table that the programme adds up. Interchangeable measures fill such tables;
+ * a measure may give several, which are then solved one by one and judged on the network that comes out.
+ */
+import { staticShape } from '../../ir/dim.ts';
+import { constantOf, type Graph, type Value } from '../../ir/graph.ts';
+import { printWidths, type ChosenWidths } from '../../ir/ops/widths.ts';
+import { createExecutor, dequantized } from '../../calibration/executor.ts';
+import type { Tensor } from '../../ir/type.ts';
+import type { PassContext } from '../pass.ts';
+import type { Judge, Judgement } from './judge.ts';
+import type { Layer } from './layers.ts';
+import type { Variants } from './variants.ts';
+
+/** Loss of a layer at widths; layers by position. Larger is worse; comparable between layers of one table. */
+export interface LossTable {
+  readonly name: string;
+  readonly loss: (layer: number, widths: ChosenWidths) => number;
+}
+
+/** What measures can look at. */
+export interface Probe {
+  readonly graph: Graph<'float'>;
+  readonly layers: readonly Layer[];
+  /** the widths that each layer may have */
+  readonly choices: readonly (readonly ChosenWidths[])[];
+  readonly variants: Variants;
+  readonly judge: Judge;
+  readonly context: PassContext;
+  /** remembers what was measured, by a key that names it */
+  remember<T>(key: string, measure: () => Promise<T>): Promise<T>;
+  progress(done: number, total: number): void;
+}
+
+export interface Measure {
+  readonly name: string;
+  readonly summary: string;
+  tables(probe: Probe): Promise<readonly LossTable[]>;
+}
+
+export const byKey = (losses: readonly ReadonlyMap<string, number>[]): LossTable['loss'] =>
+  (layer, widths) => losses[layer].get(printWidths(widths)) ?? Infinity;
+
+/** Base of the measurements that change one layer at a time. */
+export const baseWidths: ChosenWidths = { weights: 8, activations: 8 };
+
+/** A layer at fewer bits loses no less: what measurements say otherwise is their noise. */
+export const monotone = (choices: readonly ChosenWidths[], losses: ReadonlyMap<string, number>): ReadonlyMap<string, number> => {
+  const atLeast = (a: ChosenWidths, b: ChosenWidths): boolean => (a.weights ?? 0) >= (b.weights ?? 0) && a.activations >= b.activations;
+  return new Map(choices.map((own) => [printWidths(own), Math.max(...choices.filter((other) => atLeast(other, own)).map((other) => losses.get(printWidths(other)) ?? 0))]));
+};
+
+// ---- measured: one layer at a time
+
+export interface OneAtATime {
+  readonly base: Judgement;
+  /** of each layer, by widths */
+  readonly layers: readonly ReadonlyMap<string, Judgement>[];
+}
+
+/** Judgements of the network in which one layer has other widths than the rest. */
+export const oneAtATime = async ({ layers, choices, variants, judge, remember, progress }: Probe): Promise<OneAtATime> => {
+  const total = choices.reduce((sum, list) => sum + list.length, 0);
+  let done = 0;
+  const baseGraph = await variants.uniform(baseWidths);
+  const base = await remember('base', () => judge.of(baseGraph));
+  const found: Map<string, Judgement>[] = [];
+  for (const [i, layer] of layers.entries()) {
+    const own = new Map<string, Judgement>();
+    for (const widths of choices[i]) {
+      const key = printWidths(widths);
+      progress(done++, total);
+      const same = (widths.weights ?? 8) === 8 && widths.activations === 8;
+      own.set(key, same ? base : await remember(`${layer.name} ${key}`, async () => judge.of(await changed(layer, widths, baseGraph, variants, layers))));
+    }
+    found.push(own);
+  }
+  return { base, layers: found };
+};
+
+const changed = async (layer: Layer, widths: ChosenWidths, base: Graph<'quant'>, variants: Variants, layers: readonly Layer[]): Promise<Graph<'quant'>> => {
+  if (widths.activations === baseWidths.activations) return variants.withLayer(base, layer, widths);
+  return variants.quantized(new Map(layers.map(({ name, parameters }) =>
+    [name, name === layer.name ? widths : { weights: parameters > 0 ? 8 : null, activations: 8 }])));
+};
+
+/** Increases over the base, at least this share of it: a measurement cannot tell less from none. */
+const LEAST_SHARE = 1e-4;
+export const increases = ({ base, layers }: OneAtATime, choices: Probe['choices'], of: (judgement: Judgement) => number): readonly ReadonlyMap<string, number>[] => {
+  const floor = LEAST_SHARE * Math.max(of(base), 1e-12);
+  return layers.map((own, i) => monotone(choices[i], new Map([...own].map(([key, one]) => [key, one === base ? 0 : Math.max(floor, of(one) - of(base))]))));
+};
+
+export const measured: Measure = {
+  name: 'measured',
+  summary: 'what the outputs lose when one layer at a time gets other widths in the 8-bit network (CalibTIP, Hubara et al. 2021)',
+  async tables(probe) {
+    const found = await oneAtATime(probe);
+    const noise: LossTable = { name: 'measured noise', loss: byKey(increases(found, probe.choices, (one) => one.noise)) };
+    return probe.judge.classes === null ? [noise] : [{ name: 'measured kl', loss: byKey(increases(found, probe.choices, (one) => one.kl!)) }, noise];
+  },
+};
+
+// ---- rows of what layers read
+
+/** Rows that a layer's second moments are taken from. */
+const ROWS = 192;
+
+/** Evenly spread rows [rows, depth] that each group of the layer's weights is multiplied with, over some samples. */
+export interface ReadRows {
+  readonly rows: number;
+  /** [group][row · depth] */
+  readonly groups: readonly Float32Array[];
+  /** mean of y² over these rows and all outputs */
+  readonly power: number;
+}
+
+/** Rows of every layer, in one run over a few samples. */
+export const rowsOfLayers = ({ graph, layers, context, judge }: Probe): readonly (ReadRows | null)[] => {
+  const samples = Math.min(judge.count, 8);
+  const per = Math.ceil(ROWS / samples);
+  const executor = createExecutor(graph);
+  const parts = layers.map(() => [] as Float32Array[][]);
+  const readBy = new Map<Value, number[]>();
+  layers.forEach(({ node, parameters }, i) => { if (parameters > 0) readBy.set(node.inputs['x'] as Value, [...(readBy.get(node.inputs['x'] as Value) ?? []), i]); });
+  for (let s = 0; s < samples; s++) {
+    executor.run(context.calibration!.samples.get(s), (value, { data }) => {
+      for (const i of readBy.get(value) ?? []) parts[i].push(rowsIn(layers[i], data as Float32Array, per, s));
+    });
+  }
+  return layers.map((layer, i) => (layer.parameters === 0 ? null : joined(layer, parts[i])));
+};
+
+const rowsIn = ({ node }: Layer, data: Float32Array, per: number, seed: number): Float32Array[] => {
+  const weight = staticShape((node.inputs['weight'] as Value).type.shape);
+  if (node.op === 'linear') {
+    const depth = weight[1];
+    const rows = data.length / depth;
+    const taken = Math.min(per, rows);
+    const out = new Float32Array(taken * depth);
+    for (let r = 0; r < taken; r++) out.set(data.subarray(Math.floor((r * rows) / taken) * depth, Math.floor((r * rows) / taken) * depth + depth), r * depth);
+    return [out];
+  }
+  const [, height, width, channels] = staticShape((node.inputs['x'] as Value).type.shape);
+  const [, oh, ow] = staticShape(node.output.type.shape);
+  const [, kh, kw, depth] = weight;
+  const { strides, pads, dilations, group } = node.attrs as { strides: readonly number[]; pads: readonly number[]; dilations: readonly number[]; group: number };
+  const taken = Math.min(per, oh * ow);
+  const length = kh * kw * depth;
+  return Array.from({ length: group }, (_, g) => {
+    const out = new Float32Array(taken * length);
+    for (let r = 0; r < taken; r++) {
+      // a step that has no factor in common with most widths spreads the pixels over the image
+      const pixel = (Math.floor((r * oh * ow) / taken) + 7 * seed) % (oh * ow);
+      const [top, left] = [Math.floor(pixel / ow) * strides[0] - pads[0], (pixel % ow) * strides[1] - pads[1]];
+      for (let ky = 0; ky < kh; ky++) for (let kx = 0; kx < kw; kx++) {
+        const [y, x] = [top + ky * dilations[0], left + kx * dilations[1]];
+        if (y < 0 || y >= height || x < 0 || x >= width) continue;
+        const from = (y * width + x) * channels + g * depth;
+        out.set(data.subarray(from, from + depth), r * length + (ky * kw + kx) * depth);
+      }
+    }
+    return out;
+  });
+};
+
+const joined = (layer: Layer, samples: readonly (readonly Float32Array[])[]): ReadRows => {
+  const groups = samples[0].map((_, g) => {
+    const list = samples.map((one) => one[g]);
+    const all = new Float32Array(list.reduce((sum, { length }) => sum + length, 0));
+    let at = 0;
+    for (const one of list) { all.set(one, at); at += one.length; }
+    return all;
+  });
+  const weight = constantOf(layer.node.inputs['weight'] as Value)!;
+  const length = weight.data.length / staticShape(weight.type.shape)[0];
+  const rows = groups[0].length / length;
+  return { rows, groups, power: meanSquare(weight.data as Float32Array, groups, rows, length, true) };
+};
+
+/** Mean over rows and outputs of (W·r)²; of its variance over the rows unless `whole`, for a constant part is the bias's. */
+const meanSquare = (weight: Float32Array, groups: readonly Float32Array[], rows: number, length: number, whole: boolean): number => {
+  const outputs = weight.length / length;
+  const perGroup = outputs / groups.length;
+  let sum = 0;
+  for (let o = 0; o < outputs; o++) {
+    const read = groups[Math.floor(o / perGroup)];
+    let [mean, square] = [0, 0];
+    for (let r = 0; r < rows; r++) {
+      let y = 0;
+      for (let k = 0, a = r * length, b = o * length; k < length; k++, a++, b++) y += read[a] * weight[b];
+      mean += y;
+      square += y * y;
+    }
+    sum += square - (whole ? 0 : (mean * mean) / rows);
+  }
+  return sum / (rows * outputs);
+};
+
+/** tr(ΔW·S·ΔWᵀ) over tr(W·S·Wᵀ): the noise of rounding a layer's weight at its output, S the covariance of what it reads. */
+export const outputError = (rounded: Tensor, layer: Layer, { rows, groups, power }: ReadRows): number => {
+  const exact = constantOf(layer.node.inputs['weight'] as Value)!.data as Float32Array;
+  const delta = (dequantized(rounded).data as Float32Array).map((w, i) => w - exact[i]);
+  const length = exact.length / staticShape(rounded.type.shape)[0];
+  return power === 0 ? 0 : meanSquare(delta, groups, rows, length, false) / power;
+};
