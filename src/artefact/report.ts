@@ -1,5 +1,6 @@
 /** `report.json`: what each pass did and why, and how far every layer is from the float model. */
 import type { Compilation } from '../compile.ts';
+import type { Explanation } from '../passes/allocation/explain.ts';
 import type { Gain, Note } from '../passes/pass.ts';
 import type { NoiseReport, ValueNoise } from './noise.ts';
 
@@ -19,6 +20,8 @@ export interface Report {
   readonly noise: NoiseReport | null;
   /** the five layers with the least signal-to-noise ratio, worst first */
   readonly worst: readonly ValueNoise[];
+  /** how bits were chosen; absent where they were given */
+  readonly allocation?: Explanation;
 }
 
 const shownWorst = 5;
@@ -28,6 +31,7 @@ export const reportOf = ({ records }: Pick<Compilation, 'records'>, noise: Noise
   ledger: ledgerOf(records),
   noise,
   worst: (noise?.layers ?? []).filter(({ sqnrDb }) => sqnrDb !== null).toSorted((a, b) => a.sqnrDb! - b.sqnrDb!).slice(0, shownWorst),
+  ...Object.assign({}, ...records.map(({ parts }) => parts)) as object,
 });
 
 const ledgerOf = (records: Compilation['records']): readonly LedgerLine[] =>

@@ -3,6 +3,7 @@ import { gzipSync } from 'node:zlib';
 import type { Bundle } from '../artefact/bundle.ts';
 import type { Report } from '../artefact/report.ts';
 import type { PassRecord } from '../passes/pipeline.ts';
+import { allocationText } from './allocation-report.ts';
 import { bytesText, decibels, grouped, pairs, table, type Cell, type Terminal } from './terminal.ts';
 
 export const closingTable = (folder: string, { files, manifest, report, certificate }: Bundle, seconds: number, terminal: Terminal): string => {
@@ -20,6 +21,7 @@ export const closingTable = (folder: string, { files, manifest, report, certific
   const worst = report.worst.map(({ name, op, from, sqnrDb }): Cell[] => [decibels(sqnrDb), op, name, from.at(-1) ?? '']);
   return [
     `${terminal.style('bold', folder)}`, table(rows), '', pairs(facts),
+    ...(report.allocation === undefined ? [] : ['', allocationText(report.allocation)]),
     ...(worst.length === 0 ? [] : ['', `  least precise layers${keepHint(manifest.bits)}`, table(worst, '    ')]),
   ].join('\n');
 };
@@ -35,7 +37,7 @@ const gainsText = (ledger: Report['ledger']): string => [...new Set(ledger.map((
 }).join(', ');
 
 /** What keeps a layer at more bits, where there are more to be had. */
-const keepHint = (bits: string): string => (bits.startsWith('w8') ? '' : "; --keep '<name>=8' gives one of them 8 bits");
+const keepHint = (bits: string): string => (bits.startsWith('w8') || bits === 'mixed' ? '' : "; --keep '<name>=8' gives one of them 8 bits");
 
 export const timeTable = (records: readonly PassRecord[]): string =>
   table([...records.map(({ pass, milliseconds, nodes, changed }): Cell[] => [`${milliseconds.toFixed(1)} ms`, pass, `${nodes} nodes`, changed ? '' : 'unchanged'])]);
@@ -45,6 +47,7 @@ export const compileDocument = (folder: string, { files, manifest, report, certi
   files: files.map(({ path, bytes }) => ({ path, bytes: bytes.length, gzipBytes: gzipSync(bytes).length })),
   targets: manifest.targets, weightBytes: manifest.weightBytes, arenaBytes: manifest.arenaBytes, macs: manifest.macs,
   sqnrDb: Object.fromEntries((report.noise?.outputs ?? []).map(({ name, sqnrDb }) => [name, sqnrDb])),
+  ...(report.allocation === undefined ? {} : { allocation: report.allocation }),
   worst: report.worst, integerOnly: certificate.integerOnly, seconds: Math.round(seconds * 1000) / 1000,
   passes: records.map(({ pass, milliseconds, nodes, changed }) => ({ pass, milliseconds: Math.round(milliseconds * 10) / 10, nodes, changed })),
 });

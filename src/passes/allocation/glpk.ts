@@ -33,7 +33,9 @@ export const glpkEngine = async (): Promise<Engine> => {
     solve: (programme, { gap, seconds }) => {
       const { result } = glpk.solve(model(programme, true), { msglev: glpk.GLP_MSG_OFF, presol: true, mipgap: gap, tmlim: seconds });
       const answered = result.status === glpk.GLP_OPT || result.status === glpk.GLP_FEAS;
-      return Promise.resolve(answered ? programme.groups.map(({ choices }, g): number => choices.findIndex((_, c) => result.vars[variable(g, c)] > 0.5)) as Assignment : null);
+      if (!answered) return Promise.resolve(null);
+      const assignment: Assignment = programme.groups.map(({ choices }, g) => choices.findIndex((_, c) => result.vars[variable(g, c)] > 0.5));
+      return Promise.resolve({ assignment, provenGap: result.status === glpk.GLP_OPT ? 0 : null });
     },
     relaxed: (programme) => {
       const { result } = glpk.solve(model(programme, false), { msglev: glpk.GLP_MSG_OFF, presol: false });

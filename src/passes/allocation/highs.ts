@@ -1,6 +1,6 @@
 /** HiGHS as an engine (the optional package `highs`): slower to start than GLPK, closer to the optimum of large programmes. It reads models as text. */
 import type { Engine } from './solver.ts';
-import type { Assignment, Programme } from './programme.ts';
+import type { Programme } from './programme.ts';
 
 /** The part of the package that is used; it may be absent, so its own types are not relied on. */
 interface Highs {
@@ -41,7 +41,7 @@ export const highsEngine = async (): Promise<Engine> => {
     solve: (programme, { gap, seconds }) => {
       const { Status, Columns } = highs.solve(modelText(programme, true), { mip_rel_gap: gap, time_limit: seconds, output_flag: false });
       const chosen = programme.groups.map(({ choices }, g) => choices.findIndex((_, c) => (Columns[variable(g, c)]?.Primal ?? 0) > 0.5));
-      return Promise.resolve(Status === 'Infeasible' || chosen.includes(-1) ? null : chosen as Assignment);
+      return Promise.resolve(Status === 'Infeasible' || chosen.includes(-1) ? null : { assignment: chosen, provenGap: Status === 'Optimal' ? gap : null });
     },
     relaxed: (programme) => {
       const { Status, ObjectiveValue } = highs.solve(modelText(programme, false), { output_flag: false });

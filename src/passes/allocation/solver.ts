@@ -15,10 +15,16 @@ export interface SolverOptions {
 /** What an engine makes of a programme. Fractions are the relaxed solution: a share for each choice of each group. */
 export interface Engine {
   readonly name: string;
-  /** null where no assignment was found */
-  solve(programme: Programme, options: SolverOptions): Promise<Assignment | null>;
+  /** null where no assignment was found in time */
+  solve(programme: Programme, options: SolverOptions): Promise<Found | null>;
   /** the least loss when choices may be mixed, a lower bound of the programme; null where even that is infeasible */
   relaxed(programme: Programme): Promise<{ readonly loss: number } | null>;
+}
+
+export interface Found {
+  readonly assignment: Assignment;
+  /** relative distance from the optimum that the engine has proven; null where it stopped before it had */
+  readonly provenGap: number | null;
 }
 
 export interface Solution {
@@ -40,13 +46,26 @@ export const solve = async (programme: Programme, engine: Engine, options: Solve
   const relaxed = await engine.relaxed(smaller);
   if (relaxed === null) throw new CompileError(await jointlyInfeasible(smaller, engine), 'budget');
   const found = await engine.solve(smaller, options);
-  if (found === null) throw new CompileError(errors.noAllocation(options.seconds), 'budget');
-  if (!isFeasible(smaller, found)) throw new CompileError(errors.internal(`${engine.name} broke a limit`), 'internal');
-  const best = improved(smaller, found);
+  if (found !== null && !isFeasible(smaller, found.assignment)) throw new CompileError(errors.internal(`${engine.name} broke a limit`), 'internal');
+  const start = found?.assignment ?? frugal(smaller);
+  if (start === null) throw new CompileError(errors.noAllocation(options.seconds), 'budget');
+  const best = improved(smaller, start);
   const assignment = best.map((choice, g) => kept[g][choice]);
   const loss = lossOf(programme, assignment);
-  const bound = Math.min(loss, relaxed.loss);
+  const proven = found === null || found.provenGap === null ? relaxed.loss : Math.max(relaxed.loss, lossOf(smaller, found.assignment) - found.provenGap * Math.abs(lossOf(smaller, found.assignment)));
+  const bound = Math.min(loss, proven);
   return { assignment, loss, usage: usageOf(programme, assignment), bound, gap: bound === loss ? 0 : (loss - bound) / Math.abs(bound) };
+};
+
+/**
+ * A start where the engine ran out of time: every group takes what it needs least of, limits weighed by how scarce they are, then what no
+ * limit forbids is improved. Null where even that breaks a limit.
+ */
+const frugal = (programme: Programme): Assignment | null => {
+  const scarcity = programme.limits.map(({ most }, r) => leastUsage(programme, r) / Math.max(Math.abs(most), 1e-30));
+  const weight = (usage: readonly number[]): number => usage.reduce((sum, used, r) => sum + (scarcity[r] ** 4 * used) / Math.max(Math.abs(programme.limits[r].most), 1e-30), 0);
+  const cheapest = programme.groups.map(({ choices }) => choices.reduce((least, { usage }, c) => (weight(usage) < weight(choices[least].usage) ? c : least), 0));
+  return isFeasible(programme, cheapest) ? cheapest : null;
 };
 
 const checkLimits = (programme: Programme): void => {

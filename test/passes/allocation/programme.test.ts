@@ -2,7 +2,8 @@
 import { describe, expect, it, beforeAll } from 'vitest';
 import { createRandom } from '../../../src/numerics/random.ts';
 import { glpkEngine } from '../../../src/passes/allocation/glpk.ts';
-import { improved, isFeasible, lossOf, withoutDominated, type Programme } from '../../../src/passes/allocation/programme.ts';
+import { highsEngine } from '../../../src/passes/allocation/highs.ts';
+import { improved, isFeasible, leastUsage, lossOf, withoutDominated, type Programme } from '../../../src/passes/allocation/programme.ts';
 import { solve, type Engine } from '../../../src/passes/allocation/solver.ts';
 import hawq from './hawq-resnet18.json' with { type: 'json' };
 
@@ -106,6 +107,49 @@ describe('limits that cannot be met', () => {
     const both = { ...small, limits: [{ resource: 'size', most: 5 }, { resource: 'latency', most: 6 }] };
     await expect(solve(both, engine)).rejects.toThrow('with the others as they are, size needs about 7');
   });
+});
+
+describe('an engine that gives up', () => {
+  const slow = (base: Engine): Engine => ({ ...base, name: 'slow', solve: () => Promise.resolve(null) });
+  it('leaves an answer within the limits, its distance from the bound told', async () => {
+    for (let seed = 0; seed < 10; seed++) {
+      const programme = randomProgramme(seed, 20, 6, 1);
+      const [quick, best] = [await solve(programme, slow(engine)), await solve(programme, engine, exact)];
+      expect(isFeasible(programme, quick.assignment)).toBe(true);
+      expect(quick.gap).toBeGreaterThanOrEqual(0);
+      expect(quick.bound).toBeLessThanOrEqual(best.loss * (1 + 1e-9));
+      expect(quick.loss).toBeLessThan(best.loss * 1.5);
+    }
+  });
+  it('and finds nothing where limits leave no plain start: said with the time it had', async () => {
+    const twisted: Programme = {
+      groups: [0, 1].map((g) => ({ name: `${g}`, choices: [{ name: 'a', loss: 1, usage: [0, 2] }, { name: 'b', loss: 1, usage: [2, 0] }] })),
+      limits: [{ resource: 'size', most: 2 }, { resource: 'latency', most: 2 }],
+    };
+    await expect(solve(twisted, slow(engine), { gap: 0, seconds: 1 })).rejects.toThrow('no assignment of bits was found within 1 s');
+  });
+});
+
+describe('HiGHS, where it is installed', () => {
+  it('agrees with GLPK on HAWQ-V3 and on random programmes', async ({ skip }) => {
+    const highs = await highsEngine().catch(() => null);
+    if (highs === null) return skip('the optional package highs is not installed');
+    for (const { resource, budget, objective } of hawq.optima) {
+      const { programme } = hawqProgramme(resource as 'size', budget);
+      expect((await solve(programme, highs, exact)).loss).toBeCloseTo(objective, 9);
+    }
+    for (let seed = 0; seed < 5; seed++) {
+      const programme = randomProgramme(seed, 8, 4, 2);
+      if (!programme.limits.every(({ most }, r) => most >= leastUsage(programme, r))) continue;
+      expect((await solve(programme, highs, exact)).loss).toBeCloseTo((await solve(programme, engine, exact)).loss, 6);
+    }
+  }, 60_000);
+  it('brings 1,000 layers within a tenth of a percent of the bound', async ({ skip }) => {
+    const highs = await highsEngine().catch(() => null);
+    if (highs === null) return skip('the optional package highs is not installed');
+    const { gap } = await solve(randomProgramme(1, 1000, 6, 4), highs, { gap: 1e-4, seconds: 20 });
+    expect(gap).toBeLessThan(0.001);
+  }, 60_000);
 });
 
 describe('small steps', () => {

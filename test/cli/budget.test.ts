@@ -1,0 +1,83 @@
+/** Bits chosen within a budget, as a user asks for them. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { beforeAll, describe, expect, test } from 'vitest';
+import type { Manifest } from '../../src/artefact/manifest.ts';
+import type { Report } from '../../src/artefact/report.ts';
+import { glyphFlags, lowbitc, scratchFolder } from './lowbitc.ts';
+
+const scratch = scratchFolder();
+const compile = (output: string, ...more: readonly string[]) => lowbitc('compile', ...glyphFlags, '-t', 'wasm', '-o', join(scratch, output), ...more);
+const read = <T>(...path: readonly string[]): T => JSON.parse(readFileSync(join(scratch, ...path), 'utf8')) as T;
+
+/** Between what w4a8 and what w8a8 takes. */
+const most = 58 * 1024;
+const cache = join(scratch, 'cache');
+let mixed: ReturnType<typeof compile>;
+beforeAll(() => { mixed = compile('mixed', '--budget', 'size=58K', '--cache', cache, '--keep', 'logits=8'); }, 120_000);
+
+describe('a budget of size', () => {
+  test('is kept by the artefact, to which the report predicted it', () => {
+    expect(mixed.status, mixed.stderr).toBe(0);
+    const { weightBytes, bits, layers } = read<Manifest>('mixed', 'manifest.json');
+    const { allocation } = read<Report>('mixed', 'report.json');
+    expect(bits).toBe('mixed');
+    expect(weightBytes).toBeLessThanOrEqual(most);
+    expect(weightBytes).toBeGreaterThan(0.8 * most);
+    expect(Math.abs(allocation!.limits[0].predicted / weightBytes - 1)).toBeLessThan(0.01);
+    expect(new Set(layers.map(({ weightBits }) => weightBits)).size).toBeGreaterThan(1);
+    expect(layers.map(({ name, weightBits, activationBits }) => [name.replace(/\.acc$/, ''), `w${weightBits}a${activationBits}`])).toEqual(allocation!.layers.map(({ name, chosen }) => [name, chosen]));
+  });
+  test('says why: losses of all choices, what a tenth more buys, the front', () => {
+    const { loss, layers, limits, front, candidates } = read<Report>('mixed', 'report.json').allocation!;
+    expect(loss.gap).toBeLessThan(0.01);
+    expect(candidates.filter(({ chosen }) => chosen)).toHaveLength(1);
+    expect(Math.min(...candidates.map(({ kl }) => kl!))).toBe(loss.measured);
+    expect(limits[0].tenthMoreSaves).toBeGreaterThan(0);
+    expect(front.map(({ loss: own }) => own)).toEqual(front.map(({ loss: own }) => own).toSorted((a, b) => b - a));
+    for (const { choices, why } of layers) {
+      expect(choices.map(({ loss: own }) => own)).toEqual(choices.map(({ loss: own }) => own).toSorted((a, b) => a - b));
+      expect(why).not.toBe('');
+    }
+    for (const word of ['bits by layer', 'a tenth more', 'size and least loss', 'proven best']) expect(mixed.stdout).toContain(word);
+  });
+  test('leaves a kept layer its bits', () => {
+    const kept = read<Report>('mixed', 'report.json').allocation!.layers.at(-1)!;
+    expect(kept).toMatchObject({ name: 'logits', chosen: 'w8a8', kept: true });
+  });
+  test('is replayed by the pipeline without measuring again: the same program', () => {
+    const again = compile('again', '--passes', `@${join(scratch, 'mixed', 'pipeline.json')}`);
+    expect(again.status, again.stderr).toBe(0);
+    const files = (folder: string): object => Object.fromEntries(read<Manifest>(folder, 'manifest.json').files.filter(({ path }) => path !== 'report.json').map(({ path, sha256 }) => [path, sha256]));
+    expect(files('again')).toEqual(files('mixed'));
+  }, 60_000);
+  test('is the same bits on any number of threads and with measurements that were kept', () => {
+    const threads = compile('threads', '--budget', 'size=58K', '--keep', 'logits=8', '--threads', '2', '--cache', cache);
+    expect(threads.status, threads.stderr).toBe(0);
+    expect(read<Manifest>('threads', 'manifest.json').files).toEqual(read<Manifest>('mixed', 'manifest.json').files);
+  }, 120_000);
+});
+
+describe('a clear answer', () => {
+  test('to a budget of zero: the nearest that can be met', () => {
+    const { status, stderr } = compile('zero', '--budget', 'size=0', '--cache', cache);
+    expect(status).toBe(4);
+    expect(stderr).toMatch(/LB0720: the budget size=0 cannot be met: the least bits everywhere take \d+/);
+    expect(stderr).toMatch(/give at least --budget size=\d+/);
+  }, 60_000);
+  test('to rules that leave too little: --keep with a budget below it', () => {
+    const { status, stderr } = compile('kept', '--budget', 'size=50K', '--keep', '*=8', '--cache', cache);
+    expect(status).toBe(4);
+    expect(stderr).toContain('cannot be met');
+  }, 60_000);
+  test.each([
+    ['bits that are set and chosen at once', ['--budget', 'size=50K', '--bits', 'w4a8'], 'leave one of them out'],
+    ['a budget that cannot be read', ['--budget', 'flash=50K'], 'there is no resource "flash"'],
+    ['a rule for no layer', ['--budget', 'size=50K', '--keep', 'nothing=4'], 'matches no layer'],
+    ['a latency without timings', ['--budget', 'latency=1ms'], 'lowbitc profile'],
+  ] as const)('to %s', (_, flags, words) => {
+    const { status, stderr } = compile('wrong', ...flags);
+    expect(status).toBe(2);
+    expect(stderr).toContain(words);
+  }, 60_000);
+});
