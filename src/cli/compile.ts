@@ -112,6 +112,8 @@ const compileModel = async (modelPath: string, flags: CompileFlags, terminal: Te
 /** A --keep that matches nothing is a mistake of the user, never ignored. */
 const checkKept = ({ manifest }: Bundle, { kept }: Request): void => {
   const names = manifest.layers.flatMap(({ name, from }) => [name, ...from, ...from.map((origin) => origin.replace(/ \([^()]*\)$/, ''))]);
+  // the pass that chooses mixed bits has compared them with the layers
+  if (manifest.bits === 'mixed') return;
   const idle = kept.find(({ matches }) => !names.some(matches));
   if (idle !== undefined) throw new CompileError(errors.keepsNothing(idle.text, manifest.layers.slice(0, 8).map(({ name }) => name)), 'usage');
 };
