@@ -6,7 +6,7 @@ const form = /^(?:w([2-8]))?a([2-8]|16)$/;
 export const widthsAttr: Attr<string> = {
   doc: "bits of the weights, where the layer has some, and of the activations it multiplies: w4a8, a8; empty for those of the whole network",
   fallback: '',
-  expected: 'widths as in w4a8, or nothing',
+  expected: 'w4a8 or a8',
   check: (value): value is string => value === '' || (typeof value === 'string' && form.test(value)),
 };
 
