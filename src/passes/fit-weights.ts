@@ -22,6 +22,7 @@ import type { IntegerDType } from '../ir/dtype.ts';
 import { errors } from '../ir/errors.ts';
 import { constantOf, usersOf, type Graph, type Node, type Value } from '../ir/graph.ts';
 import { int, joinSites, oneOf, real } from '../ir/op.ts';
+import { widthsOf } from '../ir/ops/widths.ts';
 import { perChannel } from '../ir/quant.ts';
 import { mapOperands } from '../ir/rewrite.ts';
 import { f32, tensor, tensorType, type Tensor } from '../ir/type.ts';
@@ -152,7 +153,9 @@ class Fitting {
     const target = this.targetOf(node);
     const before = this.quant.evaluate(node);
     const residuals = before.map((one, i) => difference(target[i], one));
-    const known = this.rounded.get(value);
+    // weights that layers share are rounded once, unless their widths differ
+    const earlier = this.rounded.get(value);
+    const known = earlier?.type.dtype === `i${this.bitsOf(node)}` ? earlier : undefined;
     const codes = known ?? this.round(node, weight, residuals);
     this.rounded.set(value, codes);
     const biases = constantOf((node.inputs as { bias: Value | null }).bias)?.data;
@@ -172,8 +175,12 @@ class Fitting {
     return this.model.take(sum.output.name).map((one, i) => difference(one, this.quant.realsOf(other, i)));
   }
 
+  private bitsOf(node: Node): number {
+    return this.kept(node) ?? widthsOf(node)?.weights ?? this.options.bits;
+  }
+
   private round(node: Node, weight: Tensor, residuals: readonly Tensor[]): Tensor {
-    const bits = this.kept(node) ?? this.options.bits;
+    const bits = this.bitsOf(node);
     const rows = layerRows(node);
     if (rows.depth > MOST_DEPTH || this.options.rounding === 'nearest') return quantizeRows(weight, bits);
     const most = 2 ** (bits - 1) - 1;
@@ -229,7 +236,7 @@ class Fitting {
       }
     });
     const rms = Math.sqrt(shift.reduce((sum, s) => sum + s * s, 0) / shift.length);
-    this.context.note({ site: node.output.name, text: `rounded to ${this.kept(node) ?? this.options.bits} bits`, figures: { sqnrDb: decibels(signal, noise), biasShift: rms } });
+    this.context.note({ site: node.output.name, text: `rounded to ${this.bitsOf(node)} bits`, figures: { sqnrDb: decibels(signal, noise), biasShift: rms } });
   }
 }
 

@@ -30,16 +30,22 @@ export interface Variants {
 /** Samples whose mean a layer's own bias correction is taken from. */
 const MEAN_SAMPLES = 64;
 
+/**
+ * Options of passes while single widths are compared: a weight is fitted by itself, for in a variant the layers before it have other
+ * widths than in the network it was fitted in.
+ */
+const briefly: Readonly<Record<string, object>> = { 'fit-weights': { regression: 'off', target: 'layer', rounding: 'plane', steps: 8, samples: 32 } };
+
 export const openVariants = (graph: Graph<'float'>, layers: readonly Layer[], context: PassContext): Variants => {
   const quiet: PassContext = { ...context, note: () => undefined, warn: () => undefined, explain: () => undefined, settle: () => undefined };
-  const through = async <G extends Graph>(from: Graph, last: 'quant' | 'kernel'): Promise<G> => {
+  const through = async <G extends Graph>(from: Graph, last: 'quant' | 'kernel', brief = false): Promise<G> => {
     let current = from;
     let reference: Graph<'float'> | null = from.stage === 'float' ? from as Graph<'float'> : graph;
     const steps = context.rest.slice(from.stage === 'float' ? 0 : context.rest.findIndex(({ pass }) => pass.from === 'quant' && pass.to === 'kernel'));
     for (const [i, { pass, options }] of steps.entries()) {
       if (last === 'quant' && pass.to === 'kernel') break;
       if (current.stage === 'float' && pass.to !== 'float') reference = current as Graph<'float'>;
-      current = await pass.run(current, options, { ...quiet, reference, rest: steps.slice(i + 1) }) as Graph;
+      current = await pass.run(current, brief ? { ...options, ...briefly[pass.name] } : options, { ...quiet, reference, rest: steps.slice(i + 1) }) as Graph;
     }
     return current as G;
   };
@@ -53,11 +59,11 @@ export const openVariants = (graph: Graph<'float'>, layers: readonly Layer[], co
     new Map(layers.map(({ name, parameters }) => [name, parameters > 0 ? widths : { weights: null, activations: widths.activations }]));
   const uniform = (widths: ChosenWidths): Promise<Graph<'quant'>> => {
     const key = printWidths(widths);
-    const found = known.get(key) ?? through<Graph<'quant'>>(marked(everywhere(widths)), 'quant');
+    const found = known.get(key) ?? through<Graph<'quant'>>(marked(everywhere(widths)), 'quant', true);
     known.set(key, found);
     return found;
   };
-  const corrects = context.rest.some(({ pass }) => pass.name === 'correct-bias');
+  const corrects = context.rest.some(({ pass }) => pass.name === 'correct-bias' || pass.name === 'fit-weights');
   const nodeIn = (quantized: Graph<'quant'>, name: string): Node => quantized.nodes.find(({ output }) => output.name === name)!;
   const weightIn = (quantized: Graph<'quant'>, name: string): Tensor => constantOf(nodeIn(quantized, name).inputs['weight'] as Value)!;
   return {
