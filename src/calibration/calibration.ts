@@ -45,8 +45,8 @@ export interface Calibration {
   channelMoments(graph: Graph<'float'>): Promise<ReadonlyMap<string, ChannelMoments>>;
   /** takes these as the moments of a graph, from a pass that knows how it changed them */
   adoptMoments(graph: Graph<'float'>, moments: ReadonlyMap<string, ChannelMoments>): void;
-  /** says that a graph computes the same values, by name, as another: what is measured on one holds for both */
-  sameValues(graph: Graph<'float'>, as: Graph<'float'>): void;
+  /** says that a graph computes the same values, by name, as another: what is measured on one holds for both; absent where nothing is kept */
+  sameValues?(graph: Graph<'float'>, as: Graph<'float'>): void;
   /** mean of each last-axis channel of every value, over the first `count` samples */
   channelMeans(graph: Graph<'float'>, count: number): Promise<ReadonlyMap<string, Float64Array>>;
 }

@@ -62,8 +62,8 @@ export const keptLayers = (texts: readonly string[], mixed: boolean): readonly K
   const at = text.lastIndexOf('=');
   if (at < 1) return wrong('--keep', text, "a glob and bits, as in 'head*=8',");
   const bits = wholeNumber('--keep', text.slice(at + 1), 2);
-  if (bits > 8) return wrong('--keep', text, 'a glob and 2 to 8 bits');
   if (bits !== 8 && !mixed) throw new CompileError(errors.optionNotAvailable('--keep', text, 'available: 8 bits'), 'usage');
+  if (bits > 8) return wrong('--keep', text, 'a glob and 2 to 8 bits');
   const pattern = new RegExp(`^${text.slice(0, at).replace(/[.+^${}()|[\]\\]/g, '\\$&').replaceAll('*', '.*').replaceAll('?', '.')}$`);
   return { text, bits, matches: (name) => pattern.test(name) };
 });

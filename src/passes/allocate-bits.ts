@@ -65,7 +65,7 @@ export const allocateBits = definePass<'float', 'float', AllocateBitsOptions>({
   async run(graph, options, context) {
     const marked = (widths: Widths): Graph<'float'> => {
       const made = withWidths(graph, widths);
-      context.calibration?.sameValues(made, graph);
+      context.calibration?.sameValues?.(made, graph);
       return made;
     };
     if (options.assignment.length > 0) return marked(recorded(graph, options.assignment));

@@ -51,7 +51,7 @@ export const openVariants = (graph: Graph<'float'>, layers: readonly Layer[], co
   };
   const marked = (assignment: ReadonlyMap<string, ChosenWidths>): Graph<'float'> => {
     const made = withWidths(graph, assignment);
-    context.calibration?.sameValues(made, graph);
+    context.calibration?.sameValues?.(made, graph);
     return made;
   };
   const known = new Map<string, Promise<Graph<'quant'>>>();
