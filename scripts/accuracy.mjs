@@ -208,7 +208,7 @@ const page = () => {
 The float model against the compiled integer program on labelled sets, by the default pipeline of each width (\`--effort normal\`) and by plain rounding
 ("naive": ranges from least to greatest, nearest codes, no corrections). Top-1 in percent with the 95 % interval of the float model (Wilson); the drop in points.
 Small sets are better judged by agreement (share of samples with the same top-1 as the float model), cross entropy in nats and SQNR of the outputs in dB.
-${exact ? `C and WebAssembly gave the same bits in all ${checked.length} programs compared` : 'C and WebAssembly DIFFER in some program'}, on at least ${compared} samples each. Seconds are those of one compilation for both, without the C compiler, on a machine busy with other work (up to ten times the time they take alone).
+${exact ? `C and WebAssembly gave the same bits in all ${checked.length} programs compared` : 'C and WebAssembly DIFFER in some program'}, on at least ${compared} samples each. Seconds are those of one compilation for both, without the C compiler, on a machine that did other work as well.
 Regenerate with \`npm run accuracy\`; what was not measured says so.${absent.length > 0 ? `\nNot measured: ${absent.join('; ')}.` : ''}${all.some((one) => aged(one) !== '') ? '\n†: measured with another state of the compiler than the newest cells.' : ''}
 
 ${table(['model', 'bits', 'n', 'float top-1', 'naive drop', 'top-1', 'drop', 'cross entropy', 'naive agreement', 'agreement', 'naive SQNR', 'SQNR', 'compile s', 'weight bytes'], rows)}
