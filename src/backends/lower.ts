@@ -26,6 +26,8 @@ export interface LoweredProgram {
   readonly weightBytes: number;
   /** constants that each step reads, in the order of the steps */
   readonly constantsOf: readonly (readonly Buffer[])[];
+  /** bytes of scratch memory of the step that needs most: what one more thread needs */
+  readonly scratchBytes: number;
 }
 
 /** Every scratch buffer of a step begins at a multiple of this. */
@@ -84,7 +86,7 @@ export const lower = ({ graph, steps, viewOf }: Program, target: Target): Lowere
         return constant;
       }
       const own = buffer('scratch', binding.e, binding.length, 'temp');
-      places.set(own, { memory: 'arena', index: 0, offset: scratchPlace!.offset + offsets[i], bytes: binding.length * bytesOf(binding.e) });
+      places.set(own, { memory: 'arena', index: 0, offset: scratchPlace!.offset + offsets[i], bytes: binding.length * bytesOf(binding.e), own: offsets[i] });
       return own;
     });
     return call(fn, args, [], values, note);
@@ -105,7 +107,7 @@ export const lower = ({ graph, steps, viewOf }: Program, target: Target): Lowere
   } catch (cause) {
     throw cause instanceof LoopError ? new CompileError(errors.internal(`the ${target.name} schedule is unsafe: ${cause.message}`, graph.name), 'internal') : cause;
   }
-  return { loops, plan, placeOf: (one) => places.get(one) ?? null, constants: constants.all, weightBytes: constants.bytes, constantsOf };
+  return { loops, plan, placeOf: (one) => places.get(one) ?? null, constants: constants.all, weightBytes: constants.bytes, constantsOf, scratchBytes: Math.max(0, ...plan.scratch.map((place) => place?.bytes ?? 0)) };
 };
 
 const fault = (node: Node, cause: LoopError): CompileError =>

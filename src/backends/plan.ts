@@ -11,6 +11,8 @@ export interface Place {
   readonly index: number;
   readonly offset: number;
   readonly bytes: number;
+  /** of scratch memory: where it begins within that of its step, which every thread has its own copy of */
+  readonly own?: number;
 }
 /** A piece of the arena and the steps, first and last, during which it must keep its content. */
 export interface Piece {

@@ -96,11 +96,14 @@ const bound = (body: readonly Stmt[], index: Index, value: number): readonly Stm
   return body.map(statement);
 };
 
-/** Repeats the bodies of loops marked `unroll` and of loops of one iteration, so that printers meet loops only. */
-export const unrolled = (body: readonly Stmt[]): readonly Stmt[] => body.flatMap((stmt) => {
+/**
+ * Repeats the bodies of loops marked `unroll` and of loops of one iteration, so that printers meet loops only. Where threads share loops
+ * (`shared`), one iteration that is marked is one thread's and stays.
+ */
+export const unrolled = (body: readonly Stmt[], shared = false): readonly Stmt[] => body.flatMap((stmt) => {
   if (stmt.s !== 'for') return [stmt];
-  const inner = unrolled(stmt.body);
-  if (stmt.mark !== 'unroll' && stmt.index.count > 1) return [{ ...stmt, body: inner }];
+  const inner = unrolled(stmt.body, shared);
+  if (stmt.mark !== 'unroll' && (stmt.index.count > 1 || (shared && stmt.mark === 'parallel'))) return [{ ...stmt, body: inner }];
   return Array.from({ length: stmt.index.count }, (_, i) => bound(inner, stmt.index, i)).flat();
 });
 

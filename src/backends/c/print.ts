@@ -19,6 +19,7 @@ import {
 import { rangesOf, type Interval, type Ranges } from '../../loops/verify.ts';
 import { expressionsOf, functionsOf, operandsOf, unrolled, visit, visitStatements } from '../../loops/walk.ts';
 import { identifier } from '../identifier.ts';
+import { isShared, sharedHead, sharingText } from './threads.ts';
 
 /** What a vector table may ask of the printer. */
 export interface CContext {
@@ -121,6 +122,7 @@ const helpers = {
 #else
 #define LB_PIN(register_class, value) ((void)0)
 #endif`,
+  sharing: sharingText,
 } as const;
 
 /** Included and checked once per file, before anything printed here. */
@@ -132,8 +134,11 @@ const prelude = [
 ];
 
 export interface CPrinter {
-  /** The statements of a program, after printing the functions they call; `place` gives a pointer expression for each buffer. */
-  body(program: Program, place: (buffer: Buffer) => string, indent?: string): string;
+  /**
+   * The statements of a program, after printing the functions they call; `place` gives a pointer expression for each buffer. With
+   * `meeting`, threads may run it: steps that they do not share are one thread's, and after each step they meet.
+   */
+  body(program: Program, place: (buffer: Buffer) => string, indent?: string, meeting?: boolean): string;
   /** A program as a function of its own name (two of one name: the second gets a suffix), with one pointer for each buffer in declared order. */
   entry(program: Program, linkage?: '' | 'static '): string;
   /** Includes, helpers and functions used so far: what stands before them in the file. */
@@ -156,11 +161,12 @@ export const cPrinter = (target: CTarget, prefix = ''): CPrinter => {
     }
   };
   return {
-    body: (program, place, indent = '    ') => {
+    body: (program, place, indent = '    ', meeting = false) => {
       define(program.body);
+      if (meeting) need('sharing');
       const places = new Map(program.buffers.map((b) => [b, place(b)] as const));
       const mentioned = [...places.values()].flatMap((text) => text.match(/[A-Za-z_]\w*/g) ?? []);
-      return new Scope(unrolled(program.body), places, new Names([...tools.functionNames, ...mentioned]), tools).statements(indent).join('\n');
+      return new Scope(unrolled(program.body, true), places, new Names([...tools.functionNames, ...mentioned]), tools, [], meeting).statements(indent).join('\n');
     },
     entry: (program, linkage = '') => {
       const name = functionNames.of({ name: program.name });
@@ -188,7 +194,9 @@ const readOnly = (b: Buffer): boolean => b.role === 'in' || b.role === 'const';
 
 const printFunction = (fn: Fn, tools: Tools, linkage = 'static ', name = tools.nameOf(fn)): string => {
   const names = new Names(tools.functionNames);
-  const body = unrolled(fn.body);
+  const body = unrolled(fn.body, true);
+  const shared = isShared(fn);
+  if (shared) tools.need('sharing');
   const places = new Map(fn.buffers.map((b) => [b, names.of(b)] as const));
   const params = [
     ...fn.buffers.map((b) => `${readOnly(b) ? 'const ' : ''}${ctypeOf(b.e)} *restrict ${names.of(b)}`),
@@ -199,7 +207,8 @@ const printFunction = (fn: Fn, tools: Tools, linkage = 'static ', name = tools.n
   const unused = [...fn.buffers, ...fn.indices, ...fn.values].filter((x) => !used.has(x)).map((x) => `    (void)${names.of(x)};`);
   const scope = new Scope(body, places, names, tools, fn.values);
   return [
-    ...(fn.note === null ? [] : [comment(fn.note)]), `${linkage}void ${name}(${params.length === 0 ? 'void' : params.join(', ')})`, '{',
+    ...(fn.note === null ? [] : [comment(fn.note)]), `${linkage}void ${name}(${shared ? 'LB_PART ' : ''}${params.length === 0 ? 'void' : params.join(', ')})`, '{',
+    ...(shared ? ['    LB_USED'] : []),
     ...unused, ...scope.statements('    '), '}',
   ].join('\n');
 };
@@ -237,9 +246,12 @@ class Scope implements CContext {
   /** the block where a variable is declared */
   private readonly homes = new Map<Var, readonly Stmt[]>();
   private readonly declared = new Set<Var>();
+  /** whether calls are steps after which threads meet */
+  private readonly meeting: boolean;
   readonly range: Ranges;
 
-  constructor(body: readonly Stmt[], places: ReadonlyMap<Buffer, string>, names: Names, tools: Tools, params: readonly Var[] = []) {
+  constructor(body: readonly Stmt[], places: ReadonlyMap<Buffer, string>, names: Names, tools: Tools, params: readonly Var[] = [], meeting = false) {
+    this.meeting = meeting;
     this.body = body;
     this.places = places;
     this.names = names;
@@ -301,7 +313,8 @@ class Scope implements CContext {
       case 'store': return [`${indent}${stmt.e.type.n === 1 ? `${this.element(stmt.at)} = ${this.as(stmt.at.buffer.e, stmt.e)}` : this.vectors(stmt.e.type).store(stmt.at, stmt.e, this)};`];
       case 'for': {
         const i = this.names.of(stmt.index);
-        return [`${indent}for (int32_t ${i} = 0; ${i} < ${stmt.index.count}; ${i}++) {`, ...this.statements(`${indent}    `, stmt.body), `${indent}}`];
+        const head = stmt.mark === 'parallel' ? sharedHead(stmt, i) : `for (int32_t ${i} = 0; ${i} < ${stmt.index.count}; ${i}++)`;
+        return [`${indent}${head} {`, ...this.statements(`${indent}    `, stmt.body), `${indent}}`];
       }
       case 'call': {
         const { fn, args } = stmt;
@@ -310,7 +323,10 @@ class Scope implements CContext {
           ...args.indices.map((a) => this.affine(a)),
           ...args.values.map((e, i) => this.as(fn.values[i].type.e, e)),
         ];
-        return [...(stmt.note === null ? [] : [`${indent}${comment(stmt.note)}`]), `${indent}${this.tools.nameOf(fn)}(${given.join(', ')});`];
+        const shared = isShared(fn);
+        const alone = this.meeting && !shared ? 'LB_ALONE ' : '';
+        const text = `${indent}${alone}${this.tools.nameOf(fn)}(${shared ? 'LB_SELF ' : ''}${given.join(', ')});`;
+        return [...(stmt.note === null ? [] : [`${indent}${comment(stmt.note)}`]), text, ...(this.meeting ? [`${indent}LB_MEET`] : [])];
       }
     }
   }

@@ -14,6 +14,7 @@ import { packAtRunTime } from './matmul.ts';
 import { collapse, overNest } from './nest.ts';
 import { reciprocalBinding, reciprocalBuffer, rowHalf, rowScale, rowShift } from './reciprocal.ts';
 import { makeRescale, type RescaleClass } from './rescale.ts';
+import { markFor } from './split.ts';
 import type { Target } from './target.ts';
 import { boundsOf, readWords, runOf, toCodes, writeCodes } from './words.ts';
 
@@ -178,7 +179,7 @@ const attentionFn = ({ share, target }: ScheduleContext) => (name: string, shape
     loop(i, pass(block, (stride) => [0, [[i, block * stride]]])),
     ...(rows % block === 0 ? [] : pass(rows % block, (stride) => [blocks * block * stride, []])),
   ];
-  return fn(name, { buffers: [result, q, k, v, exp, seeds, ...(masked ? [mask] : []), keyPanels, valuePanels, queries, logits, weights, sums, scales], values }, [loop(b, [loop(h, body)])]);
+  return fn(name, { buffers: [result, q, k, v, exp, seeds, ...(masked ? [mask] : []), keyPanels, valuePanels, queries, logits, weights, sums, scales], values }, [loop(b, [loop(h, body, markFor(batch * heads * rows * keys * (depth + depthV)))])]);
 };
 
 interface RowShape {

@@ -16,6 +16,7 @@ import { collapse, overNest } from './nest.ts';
 import { quadsFor } from './quads.ts';
 import { makeRescale, rescaleBindings, rescaleClass, rescaleValues, type RescaleClass } from './rescale.ts';
 import { bandLength, bandOf, inResult, overBlocks, windowShapeOf, type Band, type WindowAttrs, type WindowShape } from './rows.ts';
+import { markFor } from './split.ts';
 import type { Target } from './target.ts';
 import { channelConstants, channelsLength, rowElem, rowOffset, weightBindings, weightBuffers } from './weights.ts';
 import { winograd } from './winograd.ts';
@@ -105,17 +106,20 @@ const convFn = ({ share }: ScheduleContext) => (name: string, { window: w, band,
   const tile = { walk, rowA: taps === null ? pixelStride : walk.padded, rowOut: outputs, a: band.e, b: 'i8' as const, rescale: ending, inPlace, target };
   const g = index('group', group);
   const perRow = w.outWidth * outputs;
+  const mark = markFor(pixels * columns * w.channels * product(w.kernel));
+  // an image in one block is shared by its panels, larger ones by blocks
+  const [perBlock, perPanel] = band.block < w.outHeight ? [mark, null] : [null, mark];
   const body = overBlocks(w, band, source, rows, padCode + rowOffset(walk), target, (block) => {
     const row = index('row', block.rows);
     const out = moved(inResult(result, block, 0, perRow, [[row, perRow]]), 0, [g, columns]);
     const windows = at(rows, 0, [g, w.channels / group], [row, w.strides[0] * band.row]);
     const multiply = (around: readonly Index[]): readonly Stmt[] => weights.multiply(tile, w.outWidth, rescale, {
-      out, a: taps === null ? windows : at(patches), y: rescale.y === null ? null : moved(at(rescale.y), out.offset, ...out.terms), group: g, around,
+      out, a: taps === null ? windows : at(patches), y: rescale.y === null ? null : moved(at(rescale.y), out.offset, ...out.terms), group: g, around, mark: perPanel,
     }, share);
     // panels are unpacked once for all rows of the block
     if (walk.bits < 8 && taps === null) return [loop(g, multiply([row]))];
     return [loop(row, [loop(g, [...(taps === null ? [] : gather(windows, patches, taps, w.outWidth, pixelStride, walk.padded)), ...multiply([])])])];
-  });
+  }, perBlock);
   const cleared = taps === null || walk.padded === walk.run ? [] : fillRows(at(patches, walk.run), w.outWidth, walk.padded - walk.run, walk.padded, 0, target);
   return fn(name, { buffers: [result, source, ...weights.buffers, rows, ...(taps === null ? [] : [patches]), ...rescale.buffers], values: rescale.values }, [...cleared, ...body]);
 };

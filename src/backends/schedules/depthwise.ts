@@ -14,6 +14,7 @@ import { startSums } from './quads.ts';
 import { makeRescale, rescaleBindings, rescaleClass, rescaleValues, type RescaleClass } from './rescale.ts';
 import { bandLength, bandOf, inResult, overBlocks, type Band, type WindowShape } from './rows.ts';
 import { packSliding, slides, slidingConstants, slidingElem, slidingLength, slidingRebased, slidingRow } from './sliding.ts';
+import { markFor } from './split.ts';
 import type { Target } from './target.ts';
 import { inReadingOrder, runOf } from './words.ts';
 
@@ -143,7 +144,7 @@ const depthwiseFn = ({ share }: ScheduleContext) => (name: string, shape: Shape)
       out, at(rows, 0, [r, w.strides[0] * band.row]), weights.bytes, ...(scalar ? [sums] : []),
       ...rescale.buffers.map((one) => (one === rescale.y ? moved(at(one), out.offset, ...out.terms) : at(one))),
     ], [], rescale.values)])];
-  });
+  }, markFor(pixels * channels * taps));
   return fn(name, { buffers: [result, source, ...weights.buffers, rows, ...(scalar ? [sums] : []), ...rescale.buffers], values: rescale.values }, [...weights.setup, ...body]);
 };
 
@@ -165,7 +166,7 @@ const slidingFn = (share: ScheduleContext['share'], name: string, shape: Shape):
     const r = index('row', block.rows);
     const perRow = w.outWidth * channels;
     return [loop(r, [call(row, [inResult(result, block, 0, perRow, [[r, perRow]]), at(rows, 0, [r, w.strides[0] * band.row]), weights.bytes, ...constants], [], row.values)])];
-  });
+  }, markFor(pixels * channels * w.kernel[0] * w.kernel[1]));
   return fn(name, { buffers: [result, source, ...weights.buffers, ...constants.slice(0, count), rows, ...constants.slice(count)], values: row.values }, [...weights.setup, ...body]);
 };
 

@@ -7,12 +7,13 @@
  * with the last column, so some columns may be computed twice, with equal results, and no panel is partly empty.
  */
 import { at, buffer, call, convert, dot, fn, grid, index, list, literal, load, loop, moved, set, splat, store, sub, variable, xor, zero } from '../../loops/build.ts';
-import type { Address, Buffer, Contents, Elem, Expr, Fn, Index, Stmt } from '../../loops/types.ts';
+import type { Address, Buffer, Contents, Elem, Expr, Fn, Index, Mark, Stmt } from '../../loops/types.ts';
 import { codesOf, fieldsOf, loadPlanes, packCodes, packedLength, unpack, type StoredBits } from './codes.ts';
 import { emptyLike, perChannel, product, type ScheduleContext } from './kernel.ts';
 import { collapse, overNest } from './nest.ts';
 import { makeRescale, type Rescale, type RescaleClass } from './rescale.ts';
 import type { Quads } from './quads.ts';
+import { once } from './split.ts';
 import { vectorLanes, type Target } from './target.ts';
 import { inReadingOrder, runOf } from './words.ts';
 
@@ -187,12 +188,14 @@ export interface Places {
   readonly unpacked?: Buffer | null;
   /** loops around the rows, whose counters the addresses hold: they run within the loops over panels */
   readonly around?: readonly Index[];
+  /** mark of the loops over panels */
+  readonly mark?: Mark | null;
 }
 /** The statements within the loops. */
 export const within = (around: readonly Index[], stmts: readonly Stmt[]): readonly Stmt[] => around.reduceRight((inner, over) => [loop(over, inner)], stmts);
 /** rows × columns: the loops over panels and, within each, over tiles. */
 export const multiply = (
-  shape: Omit<TileShape, 'rows'>, rows: number, columns: number, rescale: Rescale, { out, a, b, y, channel, first = 0, unpacked = null, around = [] }: Places, share: ScheduleContext['share'],
+  shape: Omit<TileShape, 'rows'>, rows: number, columns: number, rescale: Rescale, { out, a, b, y, channel, first = 0, unpacked = null, around = [], mark = null }: Places, share: ScheduleContext['share'],
 ): readonly Stmt[] => {
   const { target, walk, rowA, rowOut } = shape;
   const width = columnsPerPanel(target);
@@ -222,9 +225,11 @@ export const multiply = (
   const groups = Math.floor(whole / wide);
   const n = index('n', Math.max(1, groups));
   return [
-    ...(groups === 0 ? [] : [loop(n, several(wide, 0, 0, [[n, wide]]))]),
-    ...(whole % wide === 0 ? [] : several(whole % wide, groups * wide * width, groups * wide, [])),
-    ...(columns % width === 0 ? [] : several(1, columns - width, whole, [])),
+    ...(groups === 0 ? [] : [loop(n, several(wide, 0, 0, [[n, wide]]), mark)]),
+    ...once([
+      ...(whole % wide === 0 ? [] : several(whole % wide, groups * wide * width, groups * wide, [])),
+      ...(columns % width === 0 ? [] : several(1, columns - width, whole, [])),
+    ], mark),
   ];
 };
 

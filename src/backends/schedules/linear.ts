@@ -12,6 +12,7 @@ import { storedBits } from './codes.ts';
 import { columnsPerPanel, fillRows, targetFor, walkOf, widenRows, type Walk } from './gemm.ts';
 import { PANEL, quadRows, quadsFor } from './quads.ts';
 import { makeRescale, rescaleBindings, rescaleClass, rescaleValues, type RescaleClass } from './rescale.ts';
+import { markFor, once } from './split.ts';
 import type { Target } from './target.ts';
 import { channelConstants, channelsLength, rowElem, weightBindings, weightBuffers } from './weights.ts';
 
@@ -83,24 +84,27 @@ const linearFn = ({ share }: ScheduleContext) => (name: string, shape: Shape): F
   const y = rescale.y;
   const weights = weightBuffers(columns, walk, target, ending.out, 1);
   const fixed = [result, source, ...weights.buffers];
+  const mark = markFor(rows * columns * walk.run);
   if (block === null) {
-    const body = weights.multiply(tile, rows, rescale, { out: at(result), a: at(source), y: y === null ? null : at(y), group: null }, share);
+    const body = weights.multiply(tile, rows, rescale, { out: at(result), a: at(source), y: y === null ? null : at(y), group: null, mark }, share);
     return fn(name, { buffers: [...fixed, ...rescale.buffers], values: rescale.values }, body);
   }
   const wide = buffer('wide', a, block * walk.padded, 'temp');
+  const blocks = Math.floor(rows / block);
+  // one block is shared by its panels, several as they are
+  const [overBlocks, overPanels] = blocks > 1 ? [mark, null] : [null, mark];
   const pass = (count: number, first: number, terms: readonly (readonly [Index, number])[]): readonly Stmt[] => {
     const from = (stride: number): readonly (readonly [Index, number])[] => terms.map(([i, n]) => [i, n * stride]);
     return [
       ...widenRows(at(source, first * walk.run, ...from(walk.run)), at(wide), count, walk.run, walk.run, walk.padded, 0, target),
       ...(walk.padded === walk.run ? [] : fillRows(at(wide, walk.run), count, walk.padded - walk.run, walk.padded, 0, target)),
       ...weights.multiply(tile, count, rescale, {
-        out: at(result, first * columns, ...from(columns)), a: at(wide), group: null,
+        out: at(result, first * columns, ...from(columns)), a: at(wide), group: null, mark: overPanels,
         y: y === null ? null : moved(at(y), first * columns, ...from(columns)),
       }, share),
     ];
   };
-  const blocks = Math.floor(rows / block);
   const i = index('block', blocks);
-  const body = [loop(i, pass(block, 0, [[i, block]])), ...(rows % block === 0 ? [] : pass(rows % block, blocks * block, []))];
+  const body = [loop(i, pass(block, 0, [[i, block]]), overBlocks), ...once(rows % block === 0 ? [] : pass(rows % block, blocks * block, []), overBlocks)];
   return fn(name, { buffers: [...fixed, wide, ...rescale.buffers], values: rescale.values }, body);
 };

@@ -9,6 +9,7 @@ import { columnsPerPanel, constantsLength, fillRows, multiply, panelConstants, p
 import { elemOf, operand, product, scratch, shapeOf, type Binding, type Schedule, type ScheduleContext } from './kernel.ts';
 import { broadcastStrides, collapse, overNest, rowMajor, type Nest } from './nest.ts';
 import { makeRescale, rescaleBindings, rescaleClass, rescaleValues, type RescaleClass } from './rescale.ts';
+import { markFor, once } from './split.ts';
 import type { Target } from './target.ts';
 
 interface Shape {
@@ -121,10 +122,12 @@ const matmulFn = ({ share }: ScheduleContext) => (name: string, shape: Shape): F
   const blocks = Math.floor(rows / block);
   const i = index('block', blocks);
   const source = at(right, 0, ...matrix(2, depth * columns));
+  const mark = markFor(lengths[0] * depth);
+  const overMatrices = batch.shape[0] > 1;
   const body = [
     ...packAtRunTime(source, at(panels), columns, walk, transposeB ? 1 : columns, transposeB ? depth : 1, bZero, target),
-    loop(i, pass(block, 0, [[i, block]])), ...(rows % block === 0 ? [] : pass(rows % block, blocks * block, [])),
+    loop(i, pass(block, 0, [[i, block]]), overMatrices ? null : mark), ...once(rows % block === 0 ? [] : pass(rows % block, blocks * block, []), overMatrices ? null : mark),
   ];
   return fn(name, { buffers: [result, left, right, panels, lines, ...rescale.buffers], values: rescale.values },
-    axes.reduceRight<readonly Stmt[]>((stmts, over) => [loop(over, stmts)], body));
+    axes.reduceRight<readonly Stmt[]>((stmts, over, axis) => [loop(over, stmts, axis === 0 && overMatrices ? mark : null)], body));
 };

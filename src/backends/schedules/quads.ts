@@ -22,6 +22,7 @@ import { FEW_ROWS, multiply, packedPanels, within, type Places, type TileShape, 
 import { emptyLike, perChannel, product, type ScheduleContext } from './kernel.ts';
 import { collapse, overNest } from './nest.ts';
 import { makeRescale, type Rescale, type RescaleClass } from './rescale.ts';
+import { once } from './split.ts';
 import { vectorLanes, type Target } from './target.ts';
 import { inLaneOrder } from './words.ts';
 
@@ -208,7 +209,7 @@ export const multiplyQuads = (shape: Omit<TileShape, 'rows'>, rows: number, colu
   const { target, walk, rowA, rowOut } = shape;
   const quads = walk.quads!;
   if (target.lanes === 1) return byColumns(shape, rows, columns, rescale, places, share);
-  const { out, a, y, start, channel, edge, unpacked, around = [] } = places;
+  const { out, a, y, start, channel, edge, unpacked, around = [], mark = null } = places;
   const unpacks = !inRegisters(walk, around.length > 0 ? Infinity : rows, target);
   const tileWalk: Walk = unpacks ? { ...walk, bits: 8 } : walk;
   const size = quadPanelBytes(walk);
@@ -237,7 +238,7 @@ export const multiplyQuads = (shape: Omit<TileShape, 'rows'>, rows: number, colu
     };
     const blocks = Math.floor(rows / group);
     const m = index('m', Math.max(1, blocks));
-    return [...setup, ...within(around, [...(blocks === 0 ? [] : [loop(m, one(group, 0, [[m, group]]))]), ...(rows % group === 0 ? [] : one(rows % group, blocks * group, []))])];
+    return once([...setup, ...within(around, [...(blocks === 0 ? [] : [loop(m, one(group, 0, [[m, group]]))]), ...(rows % group === 0 ? [] : one(rows % group, blocks * group, []))])], mark);
   }
   /** `width` columns of the panels from number `number` on, which begin at `b`, the first of them `column`; `terms` count groups of panels, `part` parts of a panel. */
   const pass = (width: number, number: number, column: number, terms: Terms, b: Address, part: Index | null = null): readonly Stmt[] => {
@@ -274,14 +275,16 @@ export const multiplyQuads = (shape: Omit<TileShape, 'rows'>, rows: number, colu
   const groups = Math.floor(whole / most);
   const n = index('n', Math.max(1, groups));
   return [
-    ...(groups === 0 ? [] : [loop(n, most === 1 ? panel(0, 0, [[n, 1]]) : several(most, 0, 0, [[n, 1]]))]),
-    ...(whole % most === 0 ? [] : several(whole % most, groups * most, groups * most * PANEL, [])),
-    ...(columns % PANEL === 0 ? [] : panel(whole, columns - PANEL, [])),
+    ...(groups === 0 ? [] : [loop(n, most === 1 ? panel(0, 0, [[n, 1]]) : several(most, 0, 0, [[n, 1]]), mark)]),
+    ...once([
+      ...(whole % most === 0 ? [] : several(whole % most, groups * most, groups * most * PANEL, [])),
+      ...(columns % PANEL === 0 ? [] : panel(whole, columns - PANEL, [])),
+    ], mark),
   ];
 };
 
 /** Without vectors: one column after the other, each taken out of its panel first. */
-const byColumns = (shape: Omit<TileShape, 'rows'>, rows: number, columns: number, rescale: Rescale, { out, a, b, y, channel, unpacked, around = [] }: QuadPlaces, share: ScheduleContext['share']): readonly Stmt[] => {
+const byColumns = (shape: Omit<TileShape, 'rows'>, rows: number, columns: number, rescale: Rescale, { out, a, b, y, channel, unpacked, around = [], mark = null }: QuadPlaces, share: ScheduleContext['share']): readonly Stmt[] => {
   const { walk, target } = shape;
   const size = quadPanelBytes(walk);
   const length = product(walk.counts) * walk.padded;
@@ -303,7 +306,7 @@ const byColumns = (shape: Omit<TileShape, 'rows'>, rows: number, columns: number
   const whole = Math.floor(columns / PANEL);
   const n = index('panel', Math.max(1, whole));
   return [
-    ...(whole === 0 ? [] : [loop(n, some(PANEL, 0, 0, 0, [[n, 1]]))]),
-    ...(columns % PANEL === 0 ? [] : some(columns % PANEL, whole, whole * PANEL, whole === 0 ? 0 : PANEL - (columns % PANEL), [])),
+    ...(whole === 0 ? [] : [loop(n, some(PANEL, 0, 0, 0, [[n, 1]]), mark)]),
+    ...once(columns % PANEL === 0 ? [] : some(columns % PANEL, whole, whole * PANEL, whole === 0 ? 0 : PANEL - (columns % PANEL), []), mark),
   ];
 };

@@ -3,7 +3,7 @@
  * out, into a band of scratch memory. Windows then need no test for the border, and no tensor is ever copied as a whole patch matrix.
  */
 import { at, bytesOf, index, loop } from '../../loops/build.ts';
-import type { Address, Buffer, Elem, Index, Stmt } from '../../loops/types.ts';
+import type { Address, Buffer, Elem, Index, Mark, Stmt } from '../../loops/types.ts';
 import { fillRows, widenRows } from './gemm.ts';
 import { shapeOf } from './kernel.ts';
 import type { Value } from '../../ir/graph.ts';
@@ -57,10 +57,10 @@ export interface Block {
 }
 
 /**
- * Loops over samples and blocks of output rows: fills the band with the rows each block reads (`fill` outside the image), then does
+ * Loops over samples and, marked, over blocks of output rows: fills the band with the rows each block reads (`fill` outside the image), then does
  * `body`. Neighbouring blocks that need the same copies share a loop.
  */
-export const overBlocks = (w: WindowShape, band: Band, source: Buffer, into: Buffer, fill: number, target: Target, body: (block: Block) => readonly Stmt[]): readonly Stmt[] => {
+export const overBlocks = (w: WindowShape, band: Band, source: Buffer, into: Buffer, fill: number, target: Target, body: (block: Block) => readonly Stmt[], mark: Mark | null = null): readonly Stmt[] => {
   const { height, width, channels, outHeight, strides, pads } = w;
   const n = index('sample', w.batch);
   const run = width * channels;
@@ -91,7 +91,7 @@ export const overBlocks = (w: WindowShape, band: Band, source: Buffer, into: Buf
     const copy = inside === 0 ? []
       : widenRows(at(source, from, sample, [b, band.block * strides[0] * run]), at(into, above * band.row + left), inside, run, run, band.row, 0, target);
     const border = [...gap(above, 0), ...gap(below, above + inside)];
-    stmts.push(loop(b, [...border, ...copy, ...body({ rows, first, terms: [[n, outHeight], [b, band.block]] })]));
+    stmts.push(loop(b, [...border, ...copy, ...body({ rows, first, terms: [[n, outHeight], [b, band.block]] })], mark));
     i = end;
   }
   const sides = [[0, left], [left + run, pads[3] * channels]].filter(([, length]) => length > 0)

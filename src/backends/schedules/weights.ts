@@ -1,9 +1,10 @@
 /** Constant weights of a product, however they stand in memory: bindings and parameters of loop functions, and the product itself. */
 import { at, buffer, load, moved, set, store, variable } from '../../loops/build.ts';
-import type { Address, Buffer, Contents, Elem, Index, Stmt } from '../../loops/types.ts';
+import type { Address, Buffer, Contents, Elem, Index, Mark, Stmt } from '../../loops/types.ts';
 import { constantsLength, multiply, packPanels, panelBytes, panelConstants, panelLength, panelStarts, within, type TileShape, type Walk } from './gemm.ts';
 import { packed, scratch, type Binding, type ScheduleContext } from './kernel.ts';
-import { MOST_ROWS, multiplyQuads, packQuads, PANEL, quadConstants, quadLength, quadPanelBytes, quadScratch, startSums } from './quads.ts';
+import { MOST_ROWS, multiplyQuads, packQuads, PANEL, quadConstants, quadLength, quadPanelBytes, quadScratch, startSums, type QuadPlaces } from './quads.ts';
+import { once } from './split.ts';
 import { collapse, overNest } from './nest.ts';
 import { tableEntry, type Rescale } from './rescale.ts';
 import { vectorLanes, type Target } from './target.ts';
@@ -51,6 +52,8 @@ export interface ProductPlaces {
   readonly group: Index | null;
   /** loops around the rows, whose counters the addresses hold */
   readonly around?: readonly Index[];
+  /** mark of the loops over panels; a table that is read after them keeps them whole */
+  readonly mark?: Mark | null;
 }
 export interface WeightBuffers {
   readonly buffers: readonly Buffer[];
@@ -66,17 +69,17 @@ export const weightBuffers = (columns: number, walk: Walk, target: Target, out: 
   const edge = edgeElements === null ? null : buffer('edge', out, edgeElements, 'temp');
   return {
     buffers: [weights, start, unpacked, edge].filter((one) => one !== null),
-    multiply(tile, rows, rescale, { out: to, a, y, group, around = [] }, share) {
+    multiply(tile, rows, rescale, { out: to, a, y, group, around = [], mark = null }, share) {
       const by = (stride: number): (readonly [Index, number])[] => (group === null ? [] : [[group, stride]]);
-      const places = { out: to, a, b: moved(at(weights), 0, ...by(length)), y, channel: by(channels), unpacked, around };
+      const places = { out: to, a, b: moved(at(weights), 0, ...by(length)), y, channel: by(channels), unpacked, around, mark };
       if (walk.quads === null) return multiply(tile, rows, columns, rescale, places, share);
-      const own = { ...places, start: start === null ? null : at(start, 0, ...by(channels)), edge };
+      const own: QuadPlaces = { ...places, start: start === null ? null : at(start, 0, ...by(channels)), edge };
       const { table } = rescale;
       if (table === null || tile.rescale.code !== tile.rescale.out || target.lanes === 1) return multiplyQuads(tile, rows, columns, rescale, own, share);
-      return [
-        ...multiplyQuads({ ...tile, rescale: { ...tile.rescale, table: null } }, rows, columns, { ...rescale, table: null }, own, share),
+      return once([
+        ...multiplyQuads({ ...tile, rescale: { ...tile.rescale, table: null } }, rows, columns, { ...rescale, table: null }, { ...own, mark: null }, share),
         ...within(around, lookedUp(to, rows, columns, tile.rowOut, table, target)),
-      ];
+      ], mark);
     },
   };
 };

@@ -1,0 +1,97 @@
+// The C gives the same codes with any number of threads, in every kind of step that threads share.
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { kernelGraph, type Kernel } from '../../src/bench/kernels.ts';
+import { emitC, interfaceOf, lower, portableC, programOf } from '../../src/backends/index.ts';
+import { isShared } from '../../src/backends/c/threads.ts';
+import { onlyMacro, portableVariant } from '../../src/backends/c/variants.ts';
+import { cCompiler, runC, type Codes } from '../../src/backends/run.ts';
+import { avx2, avx512vnni, neonDot, type Target } from '../../src/backends/schedules/target.ts';
+import { rangeOf, type IntegerDType } from '../../src/ir/dtype.ts';
+import { Builder } from '../../src/ir/build.ts';
+import { sizeOf, staticShape } from '../../src/ir/dim.ts';
+import { evaluateGraph } from '../../src/ir/evaluate.ts';
+import type { Graph, Value } from '../../src/ir/graph.ts';
+import { linearAcc } from '../../src/ir/ops/kernel-accumulate.ts';
+import { requantize, requantizeAdd } from '../../src/ir/ops/kernel-requantize.ts';
+import { functionsOf } from '../../src/loops/walk.ts';
+import { Dice, randomCodes, sceneOf } from './kernel-cases.ts';
+
+const conv = (size: number, channels: number, outputs: number, group = 1, batch = 1): Kernel['shape'] =>
+  ({ op: 'conv', batch, height: size, width: size, channels, outputs, kernel: [3, 3], strides: [1, 1], pads: [1, 1, 1, 1], dilations: [1, 1], group });
+const kernels: readonly Kernel[] = [
+  { shape: { op: 'linear', rows: 70, depth: 200, columns: 75 }, weightBits: 8, activationBits: 8 },
+  { shape: { op: 'linear', rows: 130, depth: 96, columns: 64 }, weightBits: 4, activationBits: 8 },
+  { shape: { op: 'linear', rows: 1, depth: 800, columns: 700 }, weightBits: 3, activationBits: 8 },
+  { shape: { op: 'linear', rows: 2, depth: 700, columns: 401 }, weightBits: 8, activationBits: 16 },
+  { shape: conv(19, 16, 24), weightBits: 8, activationBits: 8 },
+  { shape: conv(5, 64, 72), weightBits: 5, activationBits: 8 },
+  { shape: conv(14, 16, 32, 1, 2), weightBits: 2, activationBits: 8 },
+  { shape: conv(33, 64, 64, 64), weightBits: 6, activationBits: 8 },
+  { shape: { op: 'matmul', batch: 3, rows: 50, depth: 64, columns: 60, transposeB: false }, weightBits: null, activationBits: 8 },
+  { shape: { op: 'matmul', batch: 1, rows: 90, depth: 100, columns: 70, transposeB: true }, weightBits: null, activationBits: 8 },
+  { shape: { op: 'attention', batch: 1, rows: 65, keys: 65, heads: 3, depth: 32, valueDepth: 32 }, weightBits: null, activationBits: 8 },
+];
+const small: Kernel = { shape: { op: 'linear', rows: 8, depth: 64, columns: 64 }, weightBits: 8, activationBits: 8 };
+const sharesWork = (kernel: Kernel, target: Target): boolean => functionsOf(lower(programOf(kernelGraph(kernel)), target).loops.body).some(isShared);
+
+/** Steps that read what others wrote, large and small by turns, and one that adds to its operand in place. */
+const chain = (): Graph<'kernel'> => {
+  const b = new Builder();
+  const s = sceneOf(b, 'chain', 3);
+  const layer = (x: Value, columns: number, y: Value | null): Value => {
+    const [, depth] = staticShape(x.type.shape);
+    const acc = b.emit(linearAcc, { x, weight: s.constant('i8', [columns, depth]) }, { bound: [-depth * 16384, depth * 16384] });
+    const mul = Math.floor(2 ** 40 / (depth * 2000));
+    if (y !== null) return b.emit(requantizeAdd, { x: acc, y, mulX: s.list('i32', [mul]), mulY: s.list('i32', [2 ** 29]), add: s.list('i64', [1n << 31n]) }, { shift: 32, low: -128, high: 127 });
+    return b.emit(requantize, { x: acc, mul: s.list('i32', [mul]), add: s.list('i64', [1n << 31n]) }, { shift: 32, preShift: 0, low: -128, high: 127 });
+  };
+  const first = layer(s.input('i8', 90, 96), 96, null);
+  const second = layer(layer(first, 8, null), 96, null);
+  const third = layer(second, 96, first);
+  return b.finish('kernel', 'chain', [{ name: 'y', value: layer(layer(third, 96, second), 96, third) }]);
+};
+
+const homes: string[] = [];
+afterAll(() => homes.forEach((home) => rmSync(home, { recursive: true, force: true })));
+const written = (graph: Graph<'kernel'>): string => {
+  const home = mkdtempSync(join(tmpdir(), 'lowbitc-threads-'));
+  homes.push(home);
+  for (const { path, bytes } of emitC(graph, { name: 'shared' }).artefacts) {
+    mkdirSync(dirname(join(home, path)), { recursive: true });
+    writeFileSync(join(home, path), bytes);
+  }
+  return join(home, 'cpu');
+};
+const compiler = cCompiler();
+const lacking = compiler === null ? 'a C compiler'
+  : spawnSync(compiler, ['-fopenmp', '-x', 'c', '-', '-o', '/dev/null'], { input: '#include <omp.h>\nint main(void) { return omp_get_num_threads() - 1; }\n' }).status === 0 ? null : 'OpenMP';
+
+describe('steps that threads share', () => {
+  it('are large ones, on every machine', () => {
+    for (const target of [portableC, avx2, avx512vnni, neonDot]) {
+      expect(kernels.filter((kernel) => !sharesWork(kernel, target)), target.name).toEqual([]);
+      expect(sharesWork(small, target)).toBe(false);
+    }
+  });
+  it('a program of small steps has no option for threads', () => {
+    const text = emitC(kernelGraph(small), { name: 'shared' }).artefacts.map(({ bytes }) => new TextDecoder().decode(bytes)).join('');
+    expect(text).not.toContain('THREADS');
+  });
+  const programs = [...kernels.map((kernel) => [`${JSON.stringify(kernel.shape)} with ${kernel.weightBits}-bit weights`, kernelGraph(kernel)] as const), ['layers after each other', chain()] as const];
+  for (const [name, graph] of programs) {
+    it.skipIf(lacking !== null)(`${name}${lacking === null ? '' : ` (needs ${lacking})`}`, async () => {
+      const dice = new Dice(7);
+      const samples: readonly Codes[] = [0, 1].map(() => Object.fromEntries(graph.inputs.map(({ name, type }) => [name, randomCodes(type.dtype as IntegerDType, sizeOf(type.shape), dice, rangeOf(type.dtype as IntegerDType))])));
+      const expected = samples.map((sample) => Object.fromEntries(
+        [...evaluateGraph(graph, new Map(graph.inputs.map(({ name, type }) => [name, { type, data: sample[name] }])))].map(([name, { data }]) => [name, data])));
+      const home = written(graph);
+      for (const flags of [['-fopenmp', '-DSHARED_THREADS=3'], ['-fopenmp', '-DSHARED_THREADS=2', `-D${onlyMacro('shared', portableVariant)}`]]) {
+        expect(await runC(home, 'shared', interfaceOf(graph), samples, ['-O1', '-Wall', '-Wextra', '-Werror', '-Wno-psabi', ...flags]), flags.join(' ')).toEqual(expected);
+      }
+    }, 300_000);
+  }
+});
