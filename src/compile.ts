@@ -123,10 +123,18 @@ export const pipelineFor = (options: Pick<CompileOptions, 'pipeline' | 'bits' | 
   return withoutPasses(pipeline, options.disabledPasses ?? []);
 };
 
+/** The pipeline with its rescaling factors narrowed, for all targets alike, to what the narrowest multiplier among them takes. */
+const forMultipliers = (pipeline: Pipeline, backends: readonly Backend[]): Pipeline => {
+  const bits = Math.min(31, ...backends.map(({ multiplierBits }) => multiplierBits ?? 31));
+  const lowers = pipeline.some(({ pass }) => pass === 'lower-to-kernels');
+  const narrowed = pipeline.some(({ pass, options }) => pass === 'narrow-multipliers' && Number(options['bits'] ?? 31) <= bits);
+  return bits === 31 || !lowers || narrowed ? pipeline : [...pipeline, { pass: 'narrow-multipliers', options: { bits } }];
+};
+
 export const compile = async (model: ModelSource, options: CompileOptions): Promise<Compilation> => {
   const toolbox = toolboxWith(options.plugins ?? []);
   const backends = backendsFor(toolbox, options.targets);
-  const steps = resolvePipeline(pipelineFor(options), toolbox.passes);
+  const steps = resolvePipeline(forMultipliers(pipelineFor(options), backends), toolbox.passes);
   const { graph: float, diagnostics: imported } = importBound(model, options);
   const diagnostics: Diagnostic[] = [...imported];
   const samples = options.openSamples === null ? null : options.openSamples(float.inputs);

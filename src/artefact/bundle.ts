@@ -30,6 +30,12 @@ export interface Bundle {
   readonly files: readonly Artefact[];
 }
 
+/** What the narrow multiplier of a target made of all targets. */
+const multiplierBitsOf = (pipeline: Compilation['pipeline']): Pick<Manifest, 'multiplierBits'> => {
+  const widths = pipeline.filter(({ pass }) => pass === 'narrow-multipliers').map(({ options }) => Number(options['bits'])).filter((width) => width < 31);
+  return widths.length === 0 ? {} : { multiplierBits: Math.min(...widths) };
+};
+
 export const bundle = (compilation: Compilation, { name, version, bits, seed, source, binding, normalization, noise, calibrationPath }: BundleFacts): Bundle => {
   const graph = compilation.graph as Graph<'kernel'>;
   const layers = layerCosts(graph);
@@ -50,7 +56,7 @@ export const bundle = (compilation: Compilation, { name, version, bits, seed, so
   const manifest: Manifest = {
     lowbitc: version, format: manifestFormat, name, source, binding, normalization,
     ...manifestTensors(interfaceOf(graph)),
-    bits, targets,
+    bits, ...multiplierBitsOf(compilation.pipeline), targets,
     weightBytes: Math.max(0, ...targets.map(({ weightBytes }) => weightBytes)), arenaBytes: Math.max(0, ...targets.map(({ arenaBytes }) => arenaBytes)),
     macs: { total: totalMacs(layers), byWidth: macsByWidth(layers) }, layers, calibration,
     files: manifestFiles(files),

@@ -66,6 +66,8 @@ export interface Manifest {
   readonly inputs: readonly ManifestTensor[];
   readonly outputs: readonly ManifestTensor[];
   readonly bits: string;
+  /** bits of the rescaling factors of all targets, where one of them multiplies by fewer than 31 */
+  readonly multiplierBits?: number;
   readonly targets: readonly ManifestTarget[];
   /** the greatest over the targets */
   readonly weightBytes: number;

@@ -46,6 +46,8 @@ export interface Backend {
   readonly summary: string;
   /** the same target for what follows the name in `--target name:setting`, for targets that come in variants */
   configure?(setting: string): Backend;
+  /** bits of the greatest rescaling factor, without its sign, where the target multiplies by fewer than 31 */
+  readonly multiplierBits?: number;
   emit(program: Program, options: EmitOptions): Emission | Promise<Emission>;
   /** the costs of the program without making its files; a target without it is not asked when bits are chosen */
   price?(program: Program): ProgramPrice;

@@ -7,6 +7,7 @@ import { expandPluginOps } from './expand-plugin-ops.ts';
 import { fitWeights } from './fit-weights.ts';
 import { lowerToKernels } from './lower-to-kernels.ts';
 import { migrateScales } from './migrate-scales.ts';
+import { narrowMultipliers } from './narrow-multipliers.ts';
 import { normalizeInput } from './normalize-input.ts';
 import type { AnyPass } from './pass.ts';
 import { pruneDeadInputs } from './prune-dead-inputs.ts';
@@ -17,11 +18,11 @@ import { rewriteGelu } from './rewrite-gelu.ts';
 import { shiftChannels } from './shift-channels.ts';
 
 export const builtInPasses: readonly AnyPass[] = [
-  normalizeInput, ...canonicalizePasses, expandPluginOps, pruneDeadInputs, rewriteGelu, shiftChannels, migrateScales, reorderChannels, allocateBits, quantizeActivations, quantizeWeights, correctBias, fitWeights, lowerToKernels, composeTables,
+  normalizeInput, ...canonicalizePasses, expandPluginOps, pruneDeadInputs, rewriteGelu, shiftChannels, migrateScales, reorderChannels, allocateBits, quantizeActivations, quantizeWeights, correctBias, fitWeights, lowerToKernels, composeTables, narrowMultipliers,
 ];
 
 export * from './canonicalize.ts';
-export { allocateBits, composeTables, correctBias, expandPluginOps, fitWeights, lowerToKernels, migrateScales, normalizeInput, pruneDeadInputs, quantizeActivations, quantizeWeights, reorderChannels, rewriteGelu, shiftChannels };
+export { allocateBits, composeTables, correctBias, expandPluginOps, fitWeights, lowerToKernels, migrateScales, narrowMultipliers, normalizeInput, pruneDeadInputs, quantizeActivations, quantizeWeights, reorderChannels, rewriteGelu, shiftChannels };
 export { bareContext, completeOptions, definePass, runPass, type AnyPass, type Note, type Pass, type PassContext } from './pass.ts';
 export { parsePipeline, printPipeline, resolvePipeline, runPipeline, toPipeline, type PassRecord, type Pipeline, type PipelineObserver, type ResolvedStep, type Step } from './pipeline.ts';
 export { efforts, parseBits, placePasses, presetPipeline, withoutPasses, type Effort, type PresetRequest } from './presets.ts';

@@ -38,12 +38,12 @@ export interface LayerTime {
   /** cycles each engine is at work */
   readonly busy: Readonly<Record<Engine, number>>;
   readonly macs: number;
-  /** macs / (cycles · products of the array at these widths) */
+  /** macs / products of the array at these widths in these cycles, or in those that it works for the layer if they are more */
   readonly utilisation: number;
   readonly bytesLoaded: number;
   readonly bytesStored: number;
-  /** the engine that works most, `memory` for LD and ST */
-  readonly bound: 'memory' | 'array' | 'vector';
+  /** what works most in these cycles, whatever layer it works for: the array, the vector engine, LD or ST (`bandwidth`); `latency` where none works half of the time */
+  readonly bound: 'bandwidth' | 'array' | 'vector' | 'latency';
 }
 export interface ScheduleFile {
   readonly machine: string;

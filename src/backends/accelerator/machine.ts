@@ -24,21 +24,29 @@ export interface Machine {
   readonly dma: { readonly bytesPerCycle: number; readonly latency: number };
   /** elements of the vector engine in a cycle, and cycles to start an instruction */
   readonly vector: { readonly lanes: number; readonly start: number };
-  /** bits of the rescaling multiplier M, without sign */
+  /** bits of the factors of RQ, ADD2, MUL2 and LNRM, without sign; factors found at run time (SMAX, EXPS, NRM) have 31 */
   readonly multiplierBits: number;
   readonly ops: readonly OpName[];
 }
 
-interface Rule { readonly path: readonly string[]; readonly least: number; readonly most: number }
+interface Rule { readonly path: readonly string[]; readonly least: number; readonly most: number; readonly doc: string }
+const rule = (path: string, least: number, most: number, doc: string): Rule => ({ path: path.split('.'), least, most, doc });
 /** Every number of a description, with its range; the published schema and the check are made from this list. */
 export const numberRules: readonly Rule[] = [
-  { path: ['clockMHz'], least: 1, most: 10000 },
-  { path: ['array', 'rows'], least: 1, most: 1024 }, { path: ['array', 'columns'], least: 1, most: 1024 }, { path: ['array', 'fill'], least: 0, most: 1024 },
-  ...['ABUF', 'WBUF', 'PBUF', 'OBUF'].map((name) => ({ path: ['memories', name], least: 1024, most: 2 ** 24 })),
-  { path: ['dma', 'bytesPerCycle'], least: 1, most: 4096 }, { path: ['dma', 'latency'], least: 0, most: 100000 },
-  { path: ['vector', 'lanes'], least: 1, most: 4096 }, { path: ['vector', 'start'], least: 0, most: 1024 },
-  { path: ['multiplierBits'], least: 8, most: 31 },
+  rule('clockMHz', 1, 10000, 'clock in MHz'),
+  rule('array.rows', 1, 1024, 'output pixels at once'), rule('array.columns', 1, 1024, 'output channels at once'), rule('array.fill', 0, 1024, 'cycles until a new tile of both is on its way'),
+  rule('memories.ABUF', 1024, 2 ** 24, 'bytes for activations'), rule('memories.WBUF', 1024, 2 ** 24, 'bytes for weights'),
+  rule('memories.PBUF', 1024, 2 ** 24, 'bytes for parameters and tables'), rule('memories.OBUF', 1024, 2 ** 24, 'bytes for 32-bit sums'),
+  rule('dma.bytesPerCycle', 1, 4096, 'bytes that move in a cycle, and banks of a byte on chip'), rule('dma.latency', 0, 100000, 'cycles before the first byte'),
+  rule('vector.lanes', 1, 4096, 'elements of the vector engine in a cycle'), rule('vector.start', 0, 1024, 'cycles to start an instruction of it'),
+  rule('multiplierBits', 8, 31, 'bits of the factors of RQ, ADD2, MUL2 and LNRM, without sign; with fewer than 31 the factors of all targets of a compilation are narrowed'),
 ];
+/** The fields of an entry of `lanes`. */
+export const lanesRules = [
+  { key: 'weightBits', among: [2, 4, 8, 16] }, { key: 'activationBits', among: [4, 8, 16] }, { key: 'perCycle', least: 1, most: 1024 },
+] as const;
+/** Instructions that no program does without. */
+export const needed = ['END', 'LD', 'ST'] as const;
 
 type Json = Readonly<Record<string, unknown>>;
 const isObject = (value: unknown): value is Json => typeof value === 'object' && value !== null && !Array.isArray(value);
@@ -54,7 +62,8 @@ export const checkMachine = (given: unknown, where: string): Machine => {
     if (missing !== undefined) fail(`${path === '' ? '' : `${path}.`}${missing} is missing`);
     return value;
   };
-  const machine = expectKeys(given, ['format', 'name', 'clockMHz', 'array', 'lanes', 'memories', 'dma', 'vector', 'multiplierBits', 'ops'], '');
+  const described = isObject(given) ? Object.fromEntries(Object.entries(given).filter(([key]) => key !== '$schema')) : given;
+  const machine = expectKeys(described, ['format', 'name', 'clockMHz', 'array', 'lanes', 'memories', 'dma', 'vector', 'multiplierBits', 'ops'], '');
   expectKeys(machine['array'], ['rows', 'columns', 'fill'], 'array');
   expectKeys(machine['memories'], ['ABUF', 'WBUF', 'PBUF', 'OBUF'], 'memories');
   expectKeys(machine['dma'], ['bytesPerCycle', 'latency'], 'dma');
@@ -68,17 +77,19 @@ export const checkMachine = (given: unknown, where: string): Machine => {
   const lanes = machine['lanes'];
   if (!Array.isArray(lanes) || lanes.length === 0) return fail('lanes must be a list with at least one entry');
   lanes.forEach((entry, i) => {
-    const { weightBits, activationBits, perCycle } = expectKeys(entry, ['weightBits', 'activationBits', 'perCycle'], `lanes[${i}]`);
-    if (![2, 4, 8, 16].includes(weightBits as number)) fail(`lanes[${i}].weightBits must be 2, 4, 8 or 16`);
-    if (![4, 8, 16].includes(activationBits as number)) fail(`lanes[${i}].activationBits must be 4, 8 or 16`);
-    if (!Number.isInteger(perCycle) || (perCycle as number) < 1 || (perCycle as number) > 1024) fail(`lanes[${i}].perCycle must be a whole number from 1 to 1024`);
+    const lane = expectKeys(entry, lanesRules.map(({ key }) => key), `lanes[${i}]`);
+    for (const { key, ...allowed } of lanesRules) {
+      const value = lane[key] as number;
+      if ('among' in allowed && !(allowed.among as readonly number[]).includes(value)) fail(`lanes[${i}].${key} must be one of ${allowed.among.join(', ')}, not ${JSON.stringify(value)}`);
+      if ('least' in allowed && (!Number.isInteger(value) || value < allowed.least || value > allowed.most)) fail(`lanes[${i}].${key} must be a whole number from ${allowed.least} to ${allowed.most}, not ${JSON.stringify(value)}`);
+    }
   });
   const ops = machine['ops'];
   if (!Array.isArray(ops)) return fail('ops must be a list');
   const stranger = ops.find((name) => !opNames.includes(name));
   if (stranger !== undefined) fail(`ops names ${JSON.stringify(stranger)}; LB1 has ${opNames.join(', ')}`);
-  const needed = (['END', 'LD', 'ST'] as const).find((name) => !ops.includes(name));
-  if (needed !== undefined) fail(`ops must hold ${needed}`);
+  const absent = needed.find((name) => !ops.includes(name));
+  if (absent !== undefined) fail(`ops must hold ${absent}`);
   return machine as unknown as Machine;
 };
 

@@ -7,6 +7,7 @@ import { acceleratorFor } from '../../../src/backends/accelerator/emit.ts';
 import { Memories } from '../../../src/backends/accelerator/execute.ts';
 import { isaPage } from '../../../src/backends/accelerator/isa-page.ts';
 import { fieldEntries, opNames, type Field, type Synchronised } from '../../../src/backends/accelerator/isa.ts';
+import { machineSchema } from '../../../src/backends/accelerator/machine-schema.ts';
 import { checkMachine } from '../../../src/backends/accelerator/machine.ts';
 import { presets } from '../../../src/backends/accelerator/presets.ts';
 import { compileProgram } from '../../../src/backends/accelerator/program.ts';
@@ -115,6 +116,9 @@ describe('machine descriptions', () => {
     expect(refusal({ lanes: [] })).toContain('lanes');
     expect(trapOf(() => acceleratorFor(mid).configure!('huge'))).toContain('it is no preset');
     expect(trapOf(() => acceleratorFor(mid).configure!('{'))).toContain('cannot be used');
+  });
+  it('docs/machine.schema.json is made from the rules that check a description (npx vitest -u renews it)', async () => {
+    await expect(`${JSON.stringify(machineSchema(), null, 2)}\n`).toMatchFileSnapshot('../../../docs/machine.schema.json');
   });
   it('a machine without an instruction or with too little room refuses by name', () => {
     const b = new Builder();

@@ -7,7 +7,7 @@ import { alignUp } from '../blobs.ts';
 import { bytesFor, elementBits, type Element } from '../isa.ts';
 import { denseStrides, emit, loadBytes, moveElements, NoRoom, roomIn, Shelf, turns, type Stream } from '../stream.ts';
 import { tilesOf, type Tile } from '../tiles.ts';
-import { bytesIn, lookUp, plainElement, recordsOf, rescale, type Rows } from './finish.ts';
+import { bytesIn, expectMultiplier, lookUp, plainElement, recordsOf, rescale, type Rows } from './finish.ts';
 
 /** Tiles for which twice `bytesPerElement` fit into ABUF; the last `whole` axes are never cut. At least two, so that engines overlap. */
 export const fittingTiles = (stream: Stream, shape: StaticShape, bytesPerElement: number, whole: number, node: Node): readonly Tile[] => {
@@ -122,6 +122,7 @@ export const plainStep = (stream: Stream, step: Step): void => {
     const common = { xMemory: 'ABUF', x, xElement, zMemory: 'ABUF', z, zElement: stream.elementOf(step.output), n: tile.size } as const;
     if (node.op === 'requantize_mul') {
       const { zeroX, zeroY, mul, add, shift, low, high } = node.attrs as { zeroX: number; zeroY: number; mul: number; add: bigint; shift: number; low: number; high: number };
+      expectMultiplier(stream, mul, node);
       emit(stream, 'MUL2', { ...common, yMemory: 'ABUF', y, yElement, zeroX, zeroY, mul, add, shift, low, high }, node);
     } else if (node.op === 'clamp') {
       const { low, high } = node.attrs as { low: number; high: number };

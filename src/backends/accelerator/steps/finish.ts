@@ -27,11 +27,13 @@ export const recordsOf = (stream: Stream, node: Node): Records => {
     ? [dataOf(node.inputs['mulX'] as Value), dataOf(node.inputs['mulY'] as Value), wideOf(node.inputs['add'] as Value)]
     : [dataOf(node.inputs['mul'] as Value), null, wideOf(node.inputs['add'] as Value)];
   const count = Math.max(first.length, second?.length ?? 1, add.length);
-  for (const list of [first, second]) {
-    const widest = list === null ? 0 : Array.from(list).reduce((most, mul) => Math.max(most, Math.abs(mul)), 0);
-    if (widest >= 2 ** stream.machine.multiplierBits) throw lacking(stream, `multiplier of ${Math.floor(Math.log2(widest)) + 1} bits`, node);
-  }
+  for (const list of [first, second]) expectMultiplier(stream, list === null ? 0 : Array.from(list).reduce((most, mul) => Math.max(most, Math.abs(mul)), 0), node);
   return { address: stream.put('params', packRecords(first, second, add, count)), count };
+};
+
+/** The machine must be able to multiply by this. */
+export const expectMultiplier = (stream: Stream, mul: number, node: Node): void => {
+  if (mul >= 2 ** stream.machine.multiplierBits) throw lacking(stream, `multiplier of ${Math.floor(Math.log2(mul)) + 1} bits`, node);
 };
 
 /** Rows of channels on chip. */
