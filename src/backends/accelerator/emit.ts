@@ -7,6 +7,7 @@ import { goldenOf } from './golden.ts';
 import { machineOf } from './machine.ts';
 import type { Machine } from './machine.ts';
 import { compileProgram } from './program.ts';
+import { coreObstacle, rtlFiles } from './rtl/index.ts';
 import { scheduleOf } from './schedule.ts';
 import { simulate } from './simulate.ts';
 import { specText } from './spec.ts';
@@ -22,12 +23,14 @@ export const acceleratorFor = (machine: Machine): Backend => ({
     const golden = goldenOf(program);
     const text = (value: string): Uint8Array => new TextEncoder().encode(value);
     const json = (value: object): Uint8Array => text(`${JSON.stringify(value, null, 2)}\n`);
+    const bytes = encodeProgram(compiled.program);
     const files: readonly (readonly [string, Uint8Array])[] = [
       ['target.json', json(machine)], ['memory.json', json(compiled.memory)],
       ...blobNames.map((blob) => [`${blob}.bin`, compiled.blobs[blob]] as const),
-      ['program.bin', encodeProgram(compiled.program)], ['program.lst', text(listing(program, compiled))],
+      ['program.bin', bytes], ['program.lst', text(listing(program, compiled))],
       ['schedule.json', text(`${JSON.stringify(schedule)}\n`)],
       ['golden/index.json', json(golden.map(({ bytes, ...rest }) => ({ ...rest, size: bytes.length })))], ...golden.map(({ file, bytes }) => [file, bytes] as const),
+      ...(coreObstacle(machine) === null ? rtlFiles(machine, compiled.memory, bytes.length) : []).map(([path, verilog]) => [path, text(verilog)] as const),
       ['SPEC.md', text(specText(name, machine, compiled, schedule))],
     ];
     return {

@@ -2,8 +2,18 @@
 import type { ScheduleFile } from './files.ts';
 import type { Machine } from './machine.ts';
 import type { Compiled } from './program.ts';
+import { coreObstacle, missingFrom } from './rtl/index.ts';
 
 const kib = (bytes: number): string => `${Math.round((bytes / 1024) * 10) / 10} KiB`;
+
+const verilog = (machine: Machine, program: Compiled['program']): string => {
+  const obstacle = coreObstacle(machine);
+  if (obstacle !== null) return `There is no core for this machine: ${obstacle}.`;
+  const missing = missingFrom(program);
+  return `\
+In \`rtl/\`: \`iverilog -g2005 -o core lb1_core.v lb1_tb.v && vvp core\` runs the program on the golden input, prints the cycles and compares the output. What the core has and lacks:
+\`docs/rtl.md\` of lowbitc. ${missing.length === 0 ? 'It has everything that this program uses.' : `It stops at this program, which uses ${missing.join(', ')}.`}`;
+};
 
 export const specText = (name: string, machine: Machine, { program, memory, blobs }: Compiled, schedule: ScheduleFile): string => `\
 # ${name} on the accelerator "${machine.name}"
@@ -22,6 +32,10 @@ lowbitc); \`program.lst\` is the program as text, one instruction a line with th
 | program.bin | header of 16 bytes, then 128-bit words, little endian |
 | schedule.json | start and end of each instruction, cycles, utilisation and bytes of each layer |
 | golden/ | one sample: inputs, the result of each step, outputs; \`golden/index.json\` says which tensor each file is |
+${coreObstacle(machine) === null ? '| rtl/ | `lb1_core.v`, this machine in Verilog, and `lb1_tb.v`, a test bench for this program |\n' : ''}
+## Verilog
+
+${verilog(machine, program)}
 
 ## Machine
 
