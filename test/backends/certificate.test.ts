@@ -29,7 +29,7 @@ describe('every kernel op computes with integers only', () => {
     const scans = scanObjects(join(folder, 'cpu'), [flag]);
     expect(Array.isArray(scans) && scans.map(({ file, float, division, foreign }) => ({ file, float, division, foreign }))).toEqual(
       ['all.c', ...machineVariants.map(({ name }) => `all_${name}.c`), 'all_weights.c'].sort().map((file) => ({ file, float: {}, division: {}, foreign: [] })));
-  }, 120_000);
+  }, 300_000);
   it.skipIf(!canScan)('and the scan sees what it looks for (needs a C compiler and objdump)', () => {
     const bad = join(folder, 'bad');
     mkdirSync(bad);

@@ -152,10 +152,10 @@ describe('every kernel op on every target', () => {
     const small = graphOf(cases.filter(({ large }) => large !== true), 3);
     const sample = samplesFor(small, 4).slice(0, 1);
     expect(differences(referenceOf(small, sample), interpreted(small, target, sample))).toEqual([]);
-  }, 60_000);
+  }, 120_000);
   it('WebAssembly', async () => {
     expect(differences(reference, await emittedWasm(graph, samples))).toEqual([]);
-  }, 60_000);
+  }, 120_000);
   for (const way of ways) it.skipIf(way.lacks !== null)(`C for ${way.name}${way.lacks === null ? '' : ` (needs ${way.lacks})`}`, async () => {
     expect(differences(reference, await emittedC(graph, interfaceOf(graph), samples, way))).toEqual([]);
   }, 300_000);
