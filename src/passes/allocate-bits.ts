@@ -15,7 +15,7 @@ import { errors } from '../ir/errors.ts';
 import type { Graph } from '../ir/graph.ts';
 import { int, ints, oneOf, real, type Attr } from '../ir/op.ts';
 import { parseWidths, printWidths, type ChosenWidths } from '../ir/ops/widths.ts';
-import { allocate, type Widths } from './allocation/allocate.ts';
+import { allocate, type AllocationRequest, type Widths } from './allocation/allocate.ts';
 import { parseBudget } from './allocation/budget.ts';
 import { openEngine, engineNames } from './allocation/engines.ts';
 import { explanationOf } from './allocation/explain.ts';
@@ -24,16 +24,9 @@ import { measures } from './allocation/measures.ts';
 import { keepOption } from './kept-layers.ts';
 import { definePass } from './pass.ts';
 
-export interface AllocateBitsOptions {
+export interface AllocateBitsOptions extends Omit<AllocationRequest, 'budget'> {
   readonly budget: string;
-  readonly measure: string;
-  readonly weights: readonly number[];
-  readonly activations: readonly number[];
-  readonly keep: readonly string[];
   readonly engine: 'glpk' | 'highs';
-  readonly gap: number;
-  readonly seconds: number;
-  readonly samples: number;
   readonly assignment: readonly string[];
 }
 

@@ -14,10 +14,11 @@ import { Builder } from '../ir/build.ts';
 import { CompileError } from '../ir/diagnostic.ts';
 import { sizeOf, staticShape } from '../ir/dim.ts';
 import { errors } from '../ir/errors.ts';
-import { constantOf, isNode, operandsOf, usersOf, type Graph, type Node, type Value } from '../ir/graph.ts';
+import { constantOf, type Graph, type Node, type Value } from '../ir/graph.ts';
 import { int } from '../ir/op.ts';
+import { mapOperands } from '../ir/rewrite.ts';
 import { f32, tensor, type Tensor } from '../ir/type.ts';
-import { dequantized, quantized, realEvaluator } from '../calibration/executor.ts';
+import { openFrontier } from '../calibration/frontier.ts';
 import { definePass, type PassContext } from './pass.ts';
 import { weightOf } from './quantize-weights.ts';
 
@@ -45,42 +46,24 @@ export const correctBias = definePass<'quant', 'quant', { readonly samples: numb
   },
 });
 
-const correct = async (graph: Graph<'quant'>, targets: ReadonlyMap<string, Float64Array>, count: number, context: PassContext): Promise<Graph<'quant'>> => {
-  const { samples } = context.calibration!;
+const correct = (graph: Graph<'quant'>, targets: ReadonlyMap<string, Float64Array>, count: number, context: PassContext): Graph<'quant'> => {
   const b = new Builder();
   const renewed = new Map<Value, Value>();
   const now = (value: Value): Value => renewed.get(value) ?? value;
-  const left = new Map([...usersOf(graph)].map(([value, nodes]) => [value, nodes.length]));
-  // codes of every value that is still to be read, one tensor for each sample
-  const held = new Map<Value, readonly Tensor[]>();
-  for (const input of graph.inputs) {
-    renewed.set(input, b.input(input.name, input.type));
-    held.set(input, Array.from({ length: count }, () => null as unknown as Tensor));
-  }
-  for (let i = 0; i < count; i++) {
-    const sample = samples.get(i);
-    for (const input of graph.inputs) (held.get(input) as Tensor[])[i] = quantized(sample[input.name], input.type);
-  }
-  const evaluate = realEvaluator();
+  const frontier = openFrontier(graph, context.calibration!.samples, count);
+  for (const input of graph.inputs) renewed.set(input, b.input(input.name, input.type));
   for (const [index, node] of graph.nodes.entries()) {
     context.progress('correct-bias', index, graph.nodes.length);
-    const real = Array.from({ length: count }, (_, i) => evaluate(node, (value) => dequantized(held.get(value)?.[i] ?? constantOf(value)!)));
+    const real = frontier.evaluate(node);
     const target = weightOf(node) && targets.get(node.output.name);
     const shift = target ? meanShift(real, target) : null;
     if (shift !== null) real.forEach((one) => addPerChannel(one, shift));
-    held.set(node.output, real.map((one) => quantized(one, node.output.type)));
-    for (const operand of new Set(operandsOf(node))) if (isNode(operand.def) || operand.def.op === 'input') release(operand, left, held);
-    renewed.set(node.output, remade(node, shift, now, b));
+    frontier.settle(node, real);
+    const bias = shift === null ? {} : { bias: b.constant(biasName(node), shiftedBias(node, shift)) };
+    renewed.set(node.output, b.copy(node, { ...mapOperands(node, now), ...bias }));
     if (shift !== null) noteShift(node, shift, context);
   }
   return b.finish('quant', graph.name, graph.outputs.map(({ name, value }) => ({ name, value: now(value) })));
-};
-
-/** Frees the codes of a value after its last reader. */
-const release = (value: Value, left: Map<Value, number>, held: Map<Value, readonly Tensor[]>): void => {
-  const remaining = (left.get(value) ?? 0) - 1;
-  left.set(value, remaining);
-  if (remaining <= 0) held.delete(value);
 };
 
 /** target − mean of `real`, for each channel of the last axis; sums in float64, in sample order. */
@@ -91,19 +74,19 @@ const meanShift = (real: readonly Tensor[], target: Float64Array): Float64Array 
   return sums.map((sum, c) => target[c] - sum / perChannel);
 };
 
-const addPerChannel = (one: Tensor, shift: Float64Array): void => {
+/** Adds shift[c] to channel c of the last axis, in place. */
+export const addPerChannel = (one: Tensor, shift: Float64Array): void => {
   const data = one.data as Float32Array;
   for (let i = 0, c = 0; i < data.length; i++, c = c + 1 === shift.length ? 0 : c + 1) data[i] += shift[c];
 };
 
-const remade = (node: Node, shift: Float64Array | null, now: (value: Value) => Value, b: Builder): Value => {
-  const inputs = Object.fromEntries(Object.entries(node.inputs).map(([slot, operand]) =>
-    [slot, operand === null ? null : Array.isArray(operand) ? operand.map(now) : now(operand as Value)]));
-  if (shift === null) return b.copy(node, inputs);
-  const bias = (node.inputs as { bias: Value | null }).bias;
-  const old = constantOf(bias)?.data;
-  const corrected = Float32Array.from(shift, (s, c) => s + Number(old?.[c] ?? 0));
-  return b.copy(node, { ...inputs, bias: b.constant(bias?.name ?? `${node.output.name}.bias`, tensor(f32(shift.length), corrected)) });
+const biasOf = (node: Node): Value | null => (node.inputs as { bias: Value | null }).bias;
+/** Name of the constant bias of a layer, which it may still lack. */
+export const biasName = (node: Node): string => biasOf(node)?.name ?? `${node.output.name}.bias`;
+/** b + shift for each output channel, rounded once to float32. */
+export const shiftedBias = (node: Node, shift: Float64Array): Tensor => {
+  const old = constantOf(biasOf(node))?.data;
+  return tensor(f32(shift.length), Float32Array.from(shift, (s, c) => s + Number(old?.[c] ?? 0)));
 };
 
 const noteShift = (node: Node, shift: Float64Array, context: PassContext): void => {

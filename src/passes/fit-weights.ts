@@ -25,12 +25,13 @@ import { int, joinSites, oneOf, real } from '../ir/op.ts';
 import { widthsOf } from '../ir/ops/widths.ts';
 import { perChannel } from '../ir/quant.ts';
 import { mapOperands } from '../ir/rewrite.ts';
-import { f32, tensor, tensorType, type Tensor } from '../ir/type.ts';
+import { tensorType, type Tensor } from '../ir/type.ts';
 import { quadraticForm, type RoundedRow } from '../numerics/quadratic-form.ts';
 import { createRandom } from '../numerics/random.ts';
 import { refineRow } from '../numerics/refine-row.ts';
 import { frontierBytes, openFrontier, type Frontier } from '../calibration/frontier.ts';
 import { decibels } from '../calibration/metrics.ts';
+import { addPerChannel, biasName, shiftedBias } from './correct-bias.ts';
 import { keepOption, keptWidths } from './kept-layers.ts';
 import { definePass, type PassContext } from './pass.ts';
 import { quantizeRows, weightOf } from './quantize-weights.ts';
@@ -137,8 +138,7 @@ class Fitting {
         renewed.set(node.output, b.copy(node, mapOperands(node, now)));
         continue;
       }
-      const { weight, bias } = node.inputs as { weight: Value; bias: Value | null };
-      const made = { weight: constant(weight.name, fitted.weight), bias: constant(bias?.name ?? `${node.output.name}.bias`, fitted.bias) };
+      const made = { weight: constant(weightOf(node)!.name, fitted.weight), bias: constant(biasName(node), fitted.bias) };
       const site = joinSites(node.site, { origins: [], passes: ['fit-weights'] });
       renewed.set(node.output, b.copy({ ...node, site }, { ...mapOperands(node, now), ...made }));
     }
@@ -158,13 +158,12 @@ class Fitting {
     const known = earlier?.type.dtype === `i${this.bitsOf(node)}` ? earlier : undefined;
     const codes = known ?? this.round(node, weight, residuals);
     this.rounded.set(value, codes);
-    const biases = constantOf((node.inputs as { bias: Value | null }).bias)?.data;
-    const unshifted = this.quant.evaluate({ ...node, inputs: { ...node.inputs, weight: loose(value.name, codes) } });
-    const shift = meanDifference(target, unshifted, codes.type.shape[0] as number);
-    const results = unshifted.map((one) => shifted(one, shift));
+    const results = this.quant.evaluate({ ...node, inputs: { ...node.inputs, weight: loose(value.name, codes) } });
+    const shift = meanDifference(target, results, codes.type.shape[0] as number);
+    results.forEach((one) => addPerChannel(one, shift));
     this.quant.settle(node, results);
     this.note(node, target, results, shift);
-    return { weight: codes, bias: tensor(f32(shift.length), Float32Array.from(shift, (s, c) => s + Number(biases?.[c] ?? 0))) };
+    return { weight: codes, bias: shiftedBias(node, shift) };
   }
 
   /** What the layer should give: its output in the float model, or what is missing to the sum that it goes into. */
@@ -311,10 +310,4 @@ const meanDifference = (target: readonly Tensor[], found: readonly Tensor[], cha
     for (let i = 0, c = 0; i < data.length; i++, c = c + 1 === channels ? 0 : c + 1) sums[c] += (data[i] as number) - (found[s].data[i] as number);
   });
   return sums.map((sum) => sum / rows);
-};
-
-const shifted = ({ type, data }: Tensor, shift: Float64Array): Tensor => {
-  const moved = (data as Float32Array).slice();
-  for (let i = 0, c = 0; i < moved.length; i++, c = c + 1 === shift.length ? 0 : c + 1) moved[i] += shift[c];
-  return { type, data: moved };
 };
