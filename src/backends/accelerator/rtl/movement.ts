@@ -107,6 +107,18 @@ endmodule
 const boxFields = ['memory', 'chip', 'run', 'n0', 'n1', 'n2', 'far', 'f0', 'f1', 'f2', 'c0', 'c1', 'c2'] as const;
 const signed40 = (name: string): string => `{{8{f_${name}[31]}}, f_${name}}`;
 const plain40 = (name: string): string => `{8'd0, f_${name}}`;
+
+/** The walker of one side of the box in flight, with the wires of its name: addresses outside have signed strides, those on chip do not. */
+const walker = (machine: Machine, instance: string, side: 'far' | 'chip', step: string): string => {
+  const stride = (n: number): string => (side === 'far' ? signed40(`f${n}`) : plain40(`c${n}`));
+  return `  wire [${40 * machine.dma.bytesPerCycle - 1}:0] ${side};
+  wire [31:0] ${side}_count;
+  wire ${side}_final;
+  lb1_walker ${instance} (
+    .clk(clk), .clear(clear), .run_walk(work && boxed), .step(${step}), .base(${plain40(side)}), .run(f_run), .n0(f_n0), .n1(f_n1), .n2(f_n2),
+    .s0(${stride(0)}), .s1(${stride(1)}), .s2(${stride(2)}), .joined(joined), .chunk(chunk), .addresses(${side}), .count(${side}_count), .closing(${side}_final)
+  );`;
+};
 const badBox = 'f_run == 0 || f_n0 == 0 || f_n1 == 0 || f_n2 == 0';
 
 export const loaderText = (machine: Machine): string => `\
@@ -131,24 +143,12 @@ ${fieldWires(coreOpsOf('LD'), [...boxFields, 'element', 'count', 'value'])}
 
   // requests
   reg asked;
-  wire [${40 * machine.dma.bytesPerCycle - 1}:0] far;
-  wire [31:0] far_count;
-  wire far_final;
+${walker(machine, 'asking', 'far', 'read_valid')}
   assign read_valid = work && boxed && !asked;
   assign read_address = far[31:0];
   assign read_count = far_count;
-  lb1_walker asking (
-    .clk(clk), .clear(clear), .run_walk(work && boxed), .step(read_valid), .base(${plain40('far')}), .run(f_run), .n0(f_n0), .n1(f_n1), .n2(f_n2),
-    .s0(${signed40('f0')}), .s1(${signed40('f1')}), .s2(${signed40('f2')}), .joined(joined), .chunk(chunk), .addresses(far), .count(far_count), .closing(far_final)
-  );
   // answers
-  wire [${40 * machine.dma.bytesPerCycle - 1}:0] chip;
-  wire [31:0] chip_count;
-  wire chip_final;
-  lb1_walker storing (
-    .clk(clk), .clear(clear), .run_walk(work && boxed), .step(read_ready), .base(${plain40('chip')}), .run(f_run), .n0(f_n0), .n1(f_n1), .n2(f_n2),
-    .s0(${plain40('c0')}), .s1(${plain40('c1')}), .s2(${plain40('c2')}), .joined(joined), .chunk(chunk), .addresses(chip), .count(chip_count), .closing(chip_final)
-  );
+${walker(machine, 'storing', 'chip', 'read_ready')}
   // a run of one value
   reg [31:0] filled;
   wire [31:0] size = nibbles_of(f_element);
@@ -218,20 +218,8 @@ ${fieldWires(coreOpsOf('ST'), boxFields)}
   reg issued;
   reg [31:0] pending;
   wire issue = work && boxed && !issued;
-  wire [${40 * machine.dma.bytesPerCycle - 1}:0] chip;
-  wire [31:0] chip_count;
-  wire chip_final;
-  lb1_walker reading (
-    .clk(clk), .clear(clear), .run_walk(work && boxed), .step(issue), .base(${plain40('chip')}), .run(f_run), .n0(f_n0), .n1(f_n1), .n2(f_n2),
-    .s0(${plain40('c0')}), .s1(${plain40('c1')}), .s2(${plain40('c2')}), .joined(joined), .chunk(chunk), .addresses(chip), .count(chip_count), .closing(chip_final)
-  );
-  wire [${40 * machine.dma.bytesPerCycle - 1}:0] far;
-  wire [31:0] far_count;
-  wire far_final;
-  lb1_walker writing (
-    .clk(clk), .clear(clear), .run_walk(work && boxed), .step(issue), .base(${plain40('far')}), .run(f_run), .n0(f_n0), .n1(f_n1), .n2(f_n2),
-    .s0(${signed40('f0')}), .s1(${signed40('f1')}), .s2(${signed40('f2')}), .joined(joined), .chunk(chunk), .addresses(far), .count(far_count), .closing(far_final)
-  );
+${walker(machine, 'reading', 'chip', 'issue')}
+${walker(machine, 'writing', 'far', 'issue')}
   assign read_memory = f_memory[1:0];
   assign read_on = issue && error == E_NONE;
   assign write_data = read_data;
