@@ -6,7 +6,7 @@ import { interfaceOf } from '../backends/interface.ts';
 import type { Compilation } from '../compile.ts';
 import type { Graph } from '../ir/graph.ts';
 import { certify, type Certificate } from './certificate.ts';
-import { layerCosts, macsByWidth, totalMacs } from './cost.ts';
+import { layerCosts, macsByWidth, totalMacs } from '../ir/cost.ts';
 import { graphFiles } from './graph-files.ts';
 import { manifestFiles, manifestFormat, manifestName, manifestTensors, type Manifest } from './manifest.ts';
 import type { NoiseReport } from './noise.ts';

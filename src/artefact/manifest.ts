@@ -9,7 +9,7 @@ import type { Artefact } from '../backends/backend.ts';
 import type { ProgramInterface } from '../backends/interface.ts';
 import { CompileError } from '../ir/diagnostic.ts';
 import { errors } from '../ir/errors.ts';
-import type { LayerCost } from './cost.ts';
+import type { LayerCost } from '../ir/cost.ts';
 
 /** Raised when a field changes its meaning or goes away. */
 export const manifestFormat = 1;

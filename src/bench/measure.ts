@@ -1,5 +1,5 @@
 /** Contenders against each other, in rounds that alternate; layers one by one; the limits of the machine. */
-import { layerCosts, totalMacs } from '../artefact/cost.ts';
+import { layerCosts, totalMacs } from '../ir/cost.ts';
 import { programOf } from '../backends/backend.ts';
 import { simd128 } from '../backends/schedules/target.ts';
 import type { Graph } from '../ir/graph.ts';

@@ -1,6 +1,6 @@
 /** `lowbitc check`: what a model is made of, and everything in it that cannot be compiled, without data. */
 import type { Command } from 'commander';
-import { layerCosts, parameterCount, totalMacs } from '../artefact/cost.ts';
+import { layerCosts, parameterCount, totalMacs } from '../ir/cost.ts';
 import { syntheticSamples } from '../calibration/samples.ts';
 import { compile, importBound, type CompileOptions } from '../compile.ts';
 import { CompileError } from '../ir/diagnostic.ts';

@@ -35,6 +35,7 @@ import type { RangeRequest, ValueRange } from '../calibration/calibration.ts';
 import { activationBounds, codesOfData, limitedType, narrowType, probabilities, symmetricType, unionOf, wideType, withShape } from './activation-types.ts';
 import { keepOption, keptWidths } from './kept-layers.ts';
 import { definePass } from './pass.ts';
+import { UnionFind } from './union-find.ts';
 
 export interface QuantizeActivationsOptions {
   readonly bits: number;
@@ -149,7 +150,7 @@ class Typing {
   private readonly kept: (node: Node) => number | null;
   private readonly users: ReadonlyMap<Value, readonly Node[]>;
   private readonly outputs: ReadonlySet<Value>;
-  private readonly ties = new Classes<Value>();
+  private readonly ties = new UnionFind<Value>();
   private readonly exact = new Set<Value>();
   private readonly absorbed = new Map<Value, Node>();
   private readonly classes: ReadonlyMap<Value, Class>;
@@ -371,19 +372,3 @@ const tiedOperands = (node: Node): readonly Value[] => {
 };
 
 const remember = <K, V>(map: Map<K, V>, key: K, value: V): V => { map.set(key, value); return value; };
-
-/** Union-find. */
-class Classes<T> {
-  private readonly parent = new Map<T, T>();
-  find(item: T): T {
-    const up = this.parent.get(item);
-    if (up === undefined) return item;
-    const root = this.find(up);
-    this.parent.set(item, root);
-    return root;
-  }
-  join(a: T, b: T): void {
-    const [p, q] = [this.find(a), this.find(b)];
-    if (p !== q) this.parent.set(q, p);
-  }
-}

@@ -3,7 +3,7 @@ import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { describe, expect, test } from 'vitest';
-import { layerCosts, totalMacs } from '../../src/artefact/cost.ts';
+import { layerCosts, totalMacs } from '../../src/ir/cost.ts';
 import { importModel } from '../../src/onnx/import.ts';
 import { decodeModel } from '../../src/onnx/protobuf.ts';
 import { root } from '../cli/lowbitc.ts';

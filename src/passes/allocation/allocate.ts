@@ -231,7 +231,7 @@ const openTrial = (variants: Variants, context: PassContext, judge: Judge): Tria
 };
 
 /** Real cost of a candidate on a meter whose cost can be read off its programs. */
-const realCost = ({ prices }: Candidate, { resource, target }: Meter): number | null => {
+export const realCost = ({ prices }: Candidate, { resource, target }: Meter): number | null => {
   const price = prices.find((one) => one.target === target);
   if (price === undefined || resource === 'bops') return null;
   return resource === 'size' ? price.weightBytes : resource === 'ram' ? price.arenaBytes : price.steps.reduce((sum, { microseconds }) => sum + (microseconds ?? 0), 0);
@@ -297,7 +297,7 @@ const smallestWithin = async (
   };
   let best = await at(null);
   if (best.drop > most) throw new CompileError(errors.dropNotMet(most, best.drop, judge.count), 'budget');
-  const least = smallestSize(workings);
+  const least = extremeSize(workings, Math.min);
   let [low, high] = [least, sizeOf(best.candidate)];
   for (let n = 0; n < HALVINGS && high > low * 1.01; n++) {
     const middle = Math.floor((low + high) / 2);
@@ -318,6 +318,6 @@ const smallestWithin = async (
 
 export const sizeOf = ({ prices }: Candidate): number => Math.max(0, ...prices.map(({ weightBytes }) => weightBytes));
 
-/** Bytes with the fewest bits everywhere. */
-const smallestSize = ({ meters, layers, choices }: Workings): number => Math.max(...meters.filter(({ resource }) => resource === 'size').map((meter) =>
-  meter.fixed + layers.reduce((sum, layer, i) => sum + Math.min(...choices[i].map((widths) => meter.cost(layer, widths))), 0)));
+/** Bytes with the fewest (`Math.min`) or the most (`Math.max`) bits everywhere, on the target that takes most. */
+export const extremeSize = ({ meters, layers, choices }: Workings, pick: (...costs: number[]) => number): number => Math.max(...meters.filter(({ resource }) => resource === 'size').map((meter) =>
+  meter.fixed + layers.reduce((sum, layer, i) => sum + pick(...choices[i].map((widths) => meter.cost(layer, widths))), 0)));

@@ -2,7 +2,7 @@
 import { printWidths } from '../../ir/ops/widths.ts';
 import { CompileError } from '../../ir/diagnostic.ts';
 import { bitOperations } from './layers.ts';
-import { lossOf, programmeOf, sizeOf, widthsOf, type Allocation, type Candidate, type Workings } from './allocate.ts';
+import { extremeSize, lossOf, programmeOf, realCost, sizeOf, widthsOf, type Allocation, type Candidate, type Workings } from './allocate.ts';
 import type { Budget, Resource } from './budget.ts';
 import { metersOf, type Meter } from './costs.ts';
 import type { LossTable } from './sensitivity.ts';
@@ -70,10 +70,10 @@ export const explanationOf = async (allocation: Allocation, budget: Budget, opti
       kind: judge.classes === null ? 'noise' : 'kl', predicted, measured: lossOf(chosen.judgement),
       bound: chosen.solution?.bound ?? null, gap: chosen.solution?.gap ?? null,
     },
-    candidates: candidates.map((one) => ({ name: one.name, sizeBytes: sizeOf(one), ...one.judgement, chosen: one === chosen })).map(({ name, sizeBytes, kl, noise, chosen: own }) => ({ name, sizeBytes, kl, noise, chosen: own })),
+    candidates: candidates.map((one) => ({ name: one.name, sizeBytes: sizeOf(one), kl: one.judgement.kl, noise: one.judgement.noise, chosen: one === chosen })),
     drop,
     limits: meters.map((meter, r) => ({
-      label: meter.label, resource: meter.resource, most: meter.most, predicted: spentOn(meter, workings, chosen), real: realOf(meter, chosen),
+      label: meter.label, resource: meter.resource, most: meter.most, predicted: spentOn(meter, workings, chosen), real: realCost(chosen, meter),
       tenthMoreSaves: binding[r].saves, shadowPrice: binding[r].price,
     })).filter(({ most: limit }) => Number.isFinite(limit)),
     layers: layers.map((layer, i) => {
@@ -95,12 +95,6 @@ const predictedLoss = (table: LossTable, { layers }: Workings, { widths }: Candi
 
 const spentOn = (meter: Meter, { layers }: Workings, { widths }: Candidate): number => meter.fixed + layers.reduce((sum, layer) => sum + meter.cost(layer, widths.get(layer.name)!), 0);
 
-const realOf = ({ resource, target }: Meter, { prices }: Candidate): number | null => {
-  const price = prices.find((one) => one.target === target);
-  if (price === undefined) return null;
-  return resource === 'size' ? price.weightBytes : resource === 'ram' ? price.arenaBytes : null;
-};
-
 /** One sentence: what fewer bits would cost, and what more would buy. */
 const whyOf = (chosen: string, kept: boolean, list: LayerExplanation['choices'], meters: readonly Meter[]): string => {
   if (kept) return 'kept by a rule';
@@ -117,11 +111,11 @@ const whyOf = (chosen: string, kept: boolean, list: LayerExplanation['choices'],
 
 /** The front by repeated solves, the size on all targets limited and nothing else. */
 const frontOf = async (table: LossTable, workings: Workings, solved: (limits: readonly number[], over: Workings) => Promise<Solution | null>): Promise<Explanation['front']> => {
-  const { layers, choices, prices } = workings;
+  const { layers, prices } = workings;
   const { meters } = metersOf({ size: Infinity, ram: null, latency: null, bops: null, drop: null }, layers, prices);
   if (meters.length === 0) return [];
   const over: Workings = { ...workings, meters };
-  const ends = [Math.min, Math.max].map((pick) => Math.max(...meters.map((meter) => meter.fixed + layers.reduce((sum, layer, i) => sum + pick(...choices[i].map((widths) => meter.cost(layer, widths))), 0))));
+  const ends = [Math.min, Math.max].map((pick) => extremeSize(over, pick));
   const parameters = layers.reduce((sum, layer) => sum + layer.parameters, 0) || 1;
   const points: { sizeBytes: number; loss: number; meanBits: number }[] = [];
   for (let n = 0; n < FRONT_POINTS; n++) {

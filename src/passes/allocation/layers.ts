@@ -1,8 +1,10 @@
 /** What bits are chosen for: the layers of a float graph, and which of them must share the width of what they read. */
-import { sizeOf, staticShape } from '../../ir/dim.ts';
+import { macsOf } from '../../ir/cost.ts';
+import { sizeOf } from '../../ir/dim.ts';
 import { constantOf, operandsOf, type Graph, type Node, type Value } from '../../ir/graph.ts';
 import { printWidths, type ChosenWidths } from '../../ir/ops/widths.ts';
 import { mapGraph, mapOperands } from '../../ir/rewrite.ts';
+import { UnionFind } from '../union-find.ts';
 
 export interface Layer {
   /** of the value that it makes */
@@ -13,25 +15,12 @@ export interface Layer {
   readonly macs: number;
 }
 
-const multiplying: ReadonlySet<string> = new Set(['conv', 'linear', 'matmul', 'attention']);
-
 /** Nodes that multiply, in topological order. */
-export const layersOf = (graph: Graph<'float'>): readonly Layer[] => graph.nodes.filter(({ op }) => multiplying.has(op)).map((node) => {
+export const layersOf = (graph: Graph<'float'>): readonly Layer[] => graph.nodes.flatMap((node) => {
+  const macs = macsOf(node);
   const weight = constantOf((node.inputs['weight'] as Value | undefined) ?? null);
-  return { name: node.output.name, node, parameters: weight === null ? 0 : sizeOf(weight.type.shape), macs: macsOf(node) };
+  return macs === null ? [] : [{ name: node.output.name, node, parameters: weight === null ? 0 : sizeOf(weight.type.shape), macs }];
 });
-
-const macsOf = ({ op, inputs, output }: Node): number => {
-  const shape = (slot: string): readonly number[] => staticShape((inputs[slot] as Value).type.shape);
-  const outputs = sizeOf(output.type.shape);
-  switch (op) {
-    case 'conv': return outputs * sizeOf(shape('weight').slice(1));
-    case 'linear': return outputs * shape('weight')[1];
-    case 'matmul': return outputs * shape('a').at(-1)!;
-    // q·kᵀ, and the weighted sum of v
-    default: return shape('k')[1] * (sizeOf(shape('q')) + outputs);
-  }
-};
 
 /** Bit operations of a layer. */
 export const bitOperations = ({ macs }: Layer, { weights, activations }: ChosenWidths): number => macs * (weights ?? activations) * activations;
@@ -44,13 +33,11 @@ const sameCodes: ReadonlySet<string> = new Set(['relu', 'clip', 'max_pool', 'red
  * values that a concatenation or another move of elements ties together.
  */
 export const tiedByReading = (graph: Graph<'float'>, layers: readonly Layer[]): readonly (readonly number[])[] => {
-  const parent = new Map<Value, Value>();
-  const root = (value: Value): Value => { const up = parent.get(value); return up === undefined ? value : root(up); };
-  const join = (a: Value, b: Value): void => { const [p, q] = [root(a), root(b)]; if (p !== q) parent.set(q, p); };
-  for (const node of graph.nodes) if (sameCodes.has(node.op)) for (const operand of operandsOf(node)) if (constantOf(operand) === null) join(operand, node.output);
+  const alike = new UnionFind<Value>();
+  for (const node of graph.nodes) if (sameCodes.has(node.op)) for (const operand of operandsOf(node)) if (constantOf(operand) === null) alike.join(operand, node.output);
   const groups: { readonly members: number[]; readonly values: Set<Value> }[] = [];
   layers.forEach(({ node }, i) => {
-    const read = new Set(operandsOf(node).filter((value) => constantOf(value) === null).map(root));
+    const read = new Set(operandsOf(node).filter((value) => constantOf(value) === null).map((value) => alike.find(value)));
     const met = groups.filter(({ values }) => [...read].some((value) => values.has(value)));
     const merged = { members: [...met.flatMap(({ members }) => members), i].sort((a, b) => a - b), values: new Set([...met.flatMap(({ values }) => [...values]), ...read]) };
     for (const group of met) groups.splice(groups.indexOf(group), 1);

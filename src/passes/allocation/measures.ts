@@ -118,9 +118,8 @@ export const split: Measure = {
     if (judge.classes === null) return measured.tables(probe);
     const found = await oneAtATime(probe);
     const [content, quality] = [increases(found, choices, (one) => one.kl!), increases(found, choices, (one) => one.noise)];
-    const total = (list: readonly ReadonlyMap<string, number>[]): number => list.reduce((sum, own) => sum + [...own.values()].reduce((a, b) => a + b, 0), 0) || 1;
-    const [units, other] = [total(content), total(quality)];
     const sum = (own: ReadonlyMap<string, number>): number => [...own.values()].reduce((a, b) => a + b, 0);
+    const [units, other] = [content, quality].map((list) => list.reduce((all, own) => all + sum(own), 0) || 1);
     const isContent = choices.map((_, i) => sum(content[i]) / units >= sum(quality[i]) / other);
     return SPLITS.map((share): LossTable => ({
       name: `split ${share}`,

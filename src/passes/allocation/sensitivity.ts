@@ -8,6 +8,7 @@ import { printWidths, type ChosenWidths } from '../../ir/ops/widths.ts';
 import { createExecutor, dequantized } from '../../calibration/executor.ts';
 import type { Tensor } from '../../ir/type.ts';
 import type { PassContext } from '../pass.ts';
+import { layerRows } from '../reconstruction/layer-rows.ts';
 import type { Judge, Judgement } from './judge.ts';
 import type { Layer } from './layers.ts';
 import type { Variants } from './variants.ts';
@@ -132,35 +133,15 @@ export const rowsOfLayers = ({ graph, layers, context, judge }: Probe): readonly
 };
 
 const rowsIn = ({ node }: Layer, data: Float32Array, per: number, seed: number): Float32Array[] => {
-  const weight = staticShape((node.inputs['weight'] as Value).type.shape);
-  if (node.op === 'linear') {
-    const depth = weight[1];
-    const rows = data.length / depth;
-    const taken = Math.min(per, rows);
-    const out = new Float32Array(taken * depth);
-    for (let r = 0; r < taken; r++) out.set(data.subarray(Math.floor((r * rows) / taken) * depth, Math.floor((r * rows) / taken) * depth + depth), r * depth);
-    return [out];
-  }
-  const [, height, width, channels] = staticShape((node.inputs['x'] as Value).type.shape);
-  const [, oh, ow] = staticShape(node.output.type.shape);
-  const [, kh, kw, depth] = weight;
-  const { strides, pads, dilations, group } = node.attrs as { strides: readonly number[]; pads: readonly number[]; dilations: readonly number[]; group: number };
-  const taken = Math.min(per, oh * ow);
-  const length = kh * kw * depth;
-  return Array.from({ length: group }, (_, g) => {
-    const out = new Float32Array(taken * length);
-    for (let r = 0; r < taken; r++) {
-      // a step that has no factor in common with most widths spreads the pixels over the image
-      const pixel = (Math.floor((r * oh * ow) / taken) + 7 * seed) % (oh * ow);
-      const [top, left] = [Math.floor(pixel / ow) * strides[0] - pads[0], (pixel % ow) * strides[1] - pads[1]];
-      for (let ky = 0; ky < kh; ky++) for (let kx = 0; kx < kw; kx++) {
-        const [y, x] = [top + ky * dilations[0], left + kx * dilations[1]];
-        if (y < 0 || y >= height || x < 0 || x >= width) continue;
-        const from = (y * width + x) * channels + g * depth;
-        out.set(data.subarray(from, from + depth), r * length + (ky * kw + kx) * depth);
-      }
-    }
-    return out;
+  const { groups, depth, positions, gather } = layerRows(node);
+  const taken = Math.min(per, positions);
+  // a step that has no factor in common with most widths spreads the windows of each sample over the image
+  const offset = node.op === 'conv' ? 7 * seed : 0;
+  const chosen = Int32Array.from({ length: taken }, (_, r) => (Math.floor((r * positions) / taken) + offset) % positions);
+  return Array.from({ length: groups }, (_, group) => {
+    const rows = new Float32Array(taken * depth);
+    gather(data, group, chosen, rows);
+    return rows;
   });
 };
 

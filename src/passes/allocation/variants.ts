@@ -8,8 +8,9 @@ import { staticShape } from '../../ir/dim.ts';
 import { constantOf, type Graph, type Node, type Value } from '../../ir/graph.ts';
 import { printWidths, type ChosenWidths } from '../../ir/ops/widths.ts';
 import { mapGraph, mapOperands } from '../../ir/rewrite.ts';
-import { f32, tensor, type Tensor } from '../../ir/type.ts';
+import type { Tensor } from '../../ir/type.ts';
 import { dequantized } from '../../calibration/executor.ts';
+import { biasName, shiftedBias } from '../correct-bias.ts';
 import type { PassContext } from '../pass.ts';
 import { withWidths, type Layer } from './layers.ts';
 
@@ -87,31 +88,24 @@ export const openVariants = (graph: Graph<'float'>, layers: readonly Layer[], co
       return mapGraph(base, 'quant', (own, now, b) => {
         if (own.output.name !== name) return null;
         const operands = mapOperands(own, now);
-        const bias = own.inputs['bias'] as Value | null;
-        const shifted = means === undefined ? null : correctedBias(own, bias, before, weight, means);
-        return b.copy(own, {
-          ...operands, weight: b.constant((own.inputs['weight'] as Value).name, weight),
-          ...(shifted === null ? {} : { bias: b.constant(bias?.name ?? `${name}.bias`, shifted) }),
-        });
+        const bias = means === undefined ? {} : { bias: b.constant(biasName(own), shiftedBias(own, keptMeans(own, before, weight, means))) };
+        return b.copy(own, { ...operands, weight: b.constant((own.inputs['weight'] as Value).name, weight), ...bias });
       });
     },
   };
 };
 
-/** b − (W_after − W_before)·E[x]: the mean output stays. Borders of a convolution count as inside. */
-const correctedBias = ({ attrs }: Node, bias: Value | null, before: Tensor, after: Tensor, means: Float64Array): Tensor => {
+/** −(W_after − W_before)·E[x], the shift of the bias with which the mean output stays. Borders of a convolution count as inside. */
+const keptMeans = ({ attrs }: Node, before: Tensor, after: Tensor, means: Float64Array): Float64Array => {
   const [from, to] = [dequantized(before).data as Float32Array, dequantized(after).data as Float32Array];
   const shape = staticShape(after.type.shape);
   const [outputs, depth] = [shape[0], shape.at(-1)!];
   const groups = (attrs['group'] as number | undefined) ?? 1;
   const length = to.length / outputs;
-  const old = constantOf(bias)?.data;
-  const corrected = new Float32Array(outputs);
-  for (let row = 0; row < outputs; row++) {
+  return Float64Array.from({ length: outputs }, (_, row) => {
     const first = Math.floor((row * groups) / outputs) * depth;
-    let shift = 0;
-    for (let i = 0, at = row * length; i < length; i++, at++) shift += (to[at] - from[at]) * means[first + (i % depth)];
-    corrected[row] = Number(old?.[row] ?? 0) - shift;
-  }
-  return tensor(f32(outputs), corrected);
+    let moved = 0;
+    for (let i = 0, at = row * length; i < length; i++, at++) moved += (to[at] - from[at]) * means[first + (i % depth)];
+    return -moved;
+  });
 };

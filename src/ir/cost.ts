@@ -1,7 +1,7 @@
 /** What the layers of a graph cost: multiply-accumulates, parameters, and the widths they run at. Layers are the nodes that multiply. */
-import { bindDim, sizeOf, symbolsOf, type Shape } from '../ir/dim.ts';
-import { bitsOf } from '../ir/dtype.ts';
-import { constantsOf, type Graph, type Node, type Value } from '../ir/graph.ts';
+import { bindDim, sizeOf, symbolsOf, type Shape } from './dim.ts';
+import { bitsOf } from './dtype.ts';
+import { constantsOf, type Graph, type Node, type Value } from './graph.ts';
 
 export interface LayerCost {
   /** the output value's name */
@@ -39,6 +39,9 @@ const counters: Readonly<Record<string, Counter>> = {
   conv: byFilter, linear: byFilter, conv_acc: byFilter, linear_acc: byFilter,
   matmul: byInnerSize, matmul_acc: byInnerSize, attention: byAttention, attention_int: byAttention,
 };
+
+/** Multiply-accumulates of a node that multiplies; null for other nodes. */
+export const macsOf = (node: Node): number | null => counters[node.op]?.(node, sizeWithUnits).macs ?? null;
 
 export const layerCosts = (graph: Graph): readonly LayerCost[] => graph.nodes.flatMap((node) => {
   const counter = counters[node.op];
