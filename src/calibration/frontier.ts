@@ -39,6 +39,35 @@ export const openFrontier = (graph: Graph<'float' | 'quant'>, samples: Samples, 
   };
 };
 
+/** A graph run as far as results of it are asked for: those of the nodes that make these values, kept until they are released. */
+export class Follower {
+  private readonly graph: Graph<'float' | 'quant'>;
+  private readonly frontier: Frontier;
+  private readonly wanted: ReadonlySet<string>;
+  private readonly found = new Map<string, readonly Tensor[]>();
+  private reached = 0;
+
+  constructor(graph: Graph<'float' | 'quant'>, frontier: Frontier, wanted: ReadonlySet<string>) {
+    this.graph = graph;
+    this.frontier = frontier;
+    this.wanted = wanted;
+  }
+
+  /** Results of the node that makes the value of this name, one for each sample. */
+  resultsOf(name: string): readonly Tensor[] {
+    while (!this.found.has(name)) {
+      const node = this.graph.nodes[this.reached++];
+      const results = this.frontier.evaluate(node);
+      this.frontier.settle(node, results);
+      if (this.wanted.has(node.output.name)) this.found.set(node.output.name, results);
+    }
+    return this.found.get(name)!;
+  }
+  release(name: string): void {
+    this.found.delete(name);
+  }
+}
+
 /** Most bytes that a frontier of the graph keeps at once for each sample: values that are live, and the real results of one node. */
 export const frontierBytes = (graph: Graph<'float' | 'quant'>): number => {
   const dies = new Map<Value, number>();

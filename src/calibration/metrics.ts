@@ -62,14 +62,19 @@ const rankOf = (output: ArrayLike<number>, at: number, classes: number, label: n
 /** Probabilities count as at least this, half a step of 16-bit codes: −log 0 would hide all else, and float and integer outputs are treated alike. */
 const LEAST_PROBABILITY = 2 ** -17;
 
-/** −log p(label), the row being probabilities or logits. */
-const lossOf = (output: ArrayLike<number>, at: number, classes: number, label: number, probabilities: boolean): number => {
-  if (probabilities) return -log(Math.max(output[at + label], LEAST_PROBABILITY));
+/** log Σ e^x over a row, without overflow. */
+export const logSumExp = (output: ArrayLike<number>, at: number, classes: number): number => {
   let greatest = -Infinity;
   for (let c = 0; c < classes; c++) greatest = Math.max(greatest, output[at + c]);
   let total = 0;
   for (let c = 0; c < classes; c++) total += exp(output[at + c] - greatest);
-  return log(total) + greatest - output[at + label];
+  return log(total) + greatest;
+};
+
+/** −log p(label), the row being probabilities or logits. */
+const lossOf = (output: ArrayLike<number>, at: number, classes: number, label: number, probabilities: boolean): number => {
+  if (probabilities) return -log(Math.max(output[at + label], LEAST_PROBABILITY));
+  return logSumExp(output, at, classes) - output[at + label];
 };
 
 export interface LabelMetrics {

@@ -45,6 +45,9 @@ export interface Graph<S extends Stage = Stage> {
 export const isNode = (def: Value['def']): def is Node => def.op !== 'const' && def.op !== 'input';
 export const isConstant = (value: Value): boolean => value.def.op === 'const';
 
+/** A constant outside of any graph, for a node that is evaluated by itself. */
+export const looseConstant = (name: string, tensor: Tensor): Value => ({ name, type: tensor.type, def: { op: 'const', tensor } });
+
 /** The constant's tensor, or null where the value is computed. */
 export const constantOf = (value: Value | null): Tensor | null => (value?.def.op === 'const' ? (value.def as Constant).tensor : null);
 

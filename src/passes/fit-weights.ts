@@ -20,7 +20,7 @@ import { CompileError } from '../ir/diagnostic.ts';
 import { sizeOf, staticShape } from '../ir/dim.ts';
 import type { IntegerDType } from '../ir/dtype.ts';
 import { errors } from '../ir/errors.ts';
-import { constantOf, usersOf, type Graph, type Node, type Value } from '../ir/graph.ts';
+import { constantOf, looseConstant, usersOf, type Graph, type Node, type Value } from '../ir/graph.ts';
 import { int, joinSites, oneOf, real } from '../ir/op.ts';
 import { widthsOf } from '../ir/ops/widths.ts';
 import { perChannel } from '../ir/quant.ts';
@@ -29,7 +29,7 @@ import { tensorType, type Tensor } from '../ir/type.ts';
 import { quadraticForm, type RoundedRow } from '../numerics/quadratic-form.ts';
 import { createRandom } from '../numerics/random.ts';
 import { refineRow } from '../numerics/refine-row.ts';
-import { frontierBytes, openFrontier, type Frontier } from '../calibration/frontier.ts';
+import { Follower, frontierBytes, openFrontier, type Frontier } from '../calibration/frontier.ts';
 import { decibels } from '../calibration/metrics.ts';
 import { addPerChannel, biasName, shiftedBias } from './correct-bias.ts';
 import { keepOption, keptWidths } from './kept-layers.ts';
@@ -100,7 +100,7 @@ class Fitting {
   private readonly graph: Graph<'quant'>;
   private readonly options: FitWeightsOptions;
   private readonly context: PassContext;
-  private readonly model: Model;
+  private readonly model: Follower;
   private readonly quant: Frontier;
   private readonly kept: (node: Node) => number | null;
   private readonly sums: ReadonlyMap<Node, Node>;
@@ -115,7 +115,7 @@ class Fitting {
     this.sums = options.target === 'sum' ? sumsAfter(graph) : new Map();
     const { samples } = context.calibration!;
     const targets = graph.nodes.filter((node) => weightOf(node)).map((node) => (this.sums.get(node) ?? node).output.name);
-    this.model = new Model(reference, openFrontier(reference, samples, count), new Set(targets));
+    this.model = new Follower(reference, openFrontier(reference, samples, count), new Set(targets));
     this.quant = openFrontier(graph, samples, count);
   }
 
@@ -158,7 +158,7 @@ class Fitting {
     const known = earlier?.type.dtype === `i${this.bitsOf(node)}` ? earlier : undefined;
     const codes = known ?? this.round(node, weight, residuals);
     this.rounded.set(value, codes);
-    const results = this.quant.evaluate({ ...node, inputs: { ...node.inputs, weight: loose(value.name, codes) } });
+    const results = this.quant.evaluate({ ...node, inputs: { ...node.inputs, weight: looseConstant(value.name, codes) } });
     const shift = meanDifference(target, results, codes.type.shape[0] as number);
     results.forEach((one) => addPerChannel(one, shift));
     this.quant.settle(node, results);
@@ -169,9 +169,12 @@ class Fitting {
   /** What the layer should give: its output in the float model, or what is missing to the sum that it goes into. */
   private targetOf(node: Node): readonly Tensor[] {
     const sum = this.sums.get(node);
-    if (sum === undefined) return this.model.take(node.output.name);
+    const { name } = (sum ?? node).output;
+    const results = this.model.resultsOf(name);
+    this.model.release(name);
+    if (sum === undefined) return results;
     const other = otherOperand(sum, node.output);
-    return this.model.take(sum.output.name).map((one, i) => difference(one, this.quant.realsOf(other, i)));
+    return results.map((one, i) => difference(one, this.quant.realsOf(other, i)));
   }
 
   private bitsOf(node: Node): number {
@@ -239,34 +242,6 @@ class Fitting {
   }
 }
 
-/** The float model, run as far as its outputs are asked for. */
-class Model {
-  private readonly graph: Graph<'float'>;
-  private readonly frontier: Frontier;
-  private readonly wanted: ReadonlySet<string>;
-  private readonly found = new Map<string, readonly Tensor[]>();
-  private reached = 0;
-
-  constructor(graph: Graph<'float'>, frontier: Frontier, wanted: ReadonlySet<string>) {
-    this.graph = graph;
-    this.frontier = frontier;
-    this.wanted = wanted;
-  }
-
-  /** Results of the node that makes the value of this name, one for each sample; they are let go of. */
-  take(name: string): readonly Tensor[] {
-    while (!this.found.has(name)) {
-      const node = this.graph.nodes[this.reached++];
-      const results = this.frontier.evaluate(node);
-      this.frontier.settle(node, results);
-      if (this.wanted.has(node.output.name)) this.found.set(node.output.name, results);
-    }
-    const results = this.found.get(name)!;
-    this.found.delete(name);
-    return results;
-  }
-}
-
 const otherOperand = ({ inputs }: Node, own: Value): Value => (inputs['x'] === own ? inputs['y'] : inputs['x']) as Value;
 
 /** Layers whose real result goes into an addition alone, to a value of the same shape that is known before; and that addition. */
@@ -296,8 +271,6 @@ const stepsFor = (w: Float64Array, bits: number, count: number): readonly number
   const least = Math.min(0.9 * largest, LEAST_CLIP * NORMAL_CLIP[bits - 2] * Math.sqrt(squares / w.length));
   return Array.from({ length: count }, (_, i) => Math.fround((largest + ((least - largest) * i) / Math.max(1, count - 1)) / most) || 1);
 };
-
-const loose = (name: string, made: Tensor): Value => ({ name, type: made.type, def: { op: 'const', tensor: made } });
 
 const difference = (a: Tensor, b: Tensor): Tensor => ({ type: a.type, data: (a.data as Float32Array).map((x, i) => x - (b.data[i] as number)) });
 

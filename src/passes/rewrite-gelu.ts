@@ -14,13 +14,14 @@
 import { CompileError } from '../ir/diagnostic.ts';
 import { staticShape } from '../ir/dim.ts';
 import { errors } from '../ir/errors.ts';
-import { constantOf, isNode, usersOf, type Graph, type Node, type Value } from '../ir/graph.ts';
+import { constantOf, isNode, looseConstant, usersOf, type Graph, type Node, type Value } from '../ir/graph.ts';
 import { int, joinSites, oneOf, real } from '../ir/op.ts';
 import { relu } from '../ir/ops/index.ts';
 import { mapGraph, mapOperands } from '../ir/rewrite.ts';
 import { f32, tensor, type Tensor } from '../ir/type.ts';
-import { frontierBytes, openFrontier, type Frontier } from '../calibration/frontier.ts';
+import { Follower, frontierBytes, openFrontier, type Frontier } from '../calibration/frontier.ts';
 import { decibels } from '../calibration/metrics.ts';
+import { biasName } from './correct-bias.ts';
 import { definePass, type BeforeAfter, type Note, type PassContext } from './pass.ts';
 import { channelsOf } from './migration/channel-rules.ts';
 import { compared, openTrial, spreadSamples, surelyGains, type Comparison } from './migration/trial.ts';
@@ -147,18 +148,7 @@ const TABLE_BYTES = 256;
 /** Walks the model and, beside it, the model as it is rewritten so far; returns the new layers of the blocks that are worth it. */
 const repair = (graph: Graph<'float'>, blocks: readonly Mlp[], model: Frontier, changing: Frontier, options: RewriteGeluOptions, context: PassContext): { readonly repaired: Repaired; readonly lines: readonly Line[] } => {
   const byActivation = new Map(blocks.map((mlp) => [mlp.activation, mlp]));
-  const wanted = new Set([...blocks.map(({ layer }) => layer.output), ...graph.outputs.map(({ value }) => value)]);
-  const expected = new Map<Value, readonly Tensor[]>();
-  let reached = 0;
-  const modelUpTo = (node: Node): readonly Tensor[] => {
-    for (; !expected.has(node.output); reached++) {
-      const next = graph.nodes[reached];
-      const results = model.evaluate(next);
-      model.settle(next, results);
-      if (wanted.has(next.output)) expected.set(next.output, results);
-    }
-    return expected.get(node.output)!;
-  };
+  const expected = new Follower(graph, model, new Set([...blocks.map(({ layer }) => layer.output.name), ...graph.outputs.map(({ value }) => value.name)]));
   // what the layers before activations read, kept for descent alone
   const read = new Map<Node, readonly Float32Array[]>();
   const firsts = new Set(options.steps > 0 ? blocks.flatMap(({ before }) => before ?? []) : []);
@@ -172,7 +162,7 @@ const repair = (graph: Graph<'float'>, blocks: readonly Mlp[], model: Frontier, 
     if (mlp !== undefined) {
       const inputs = mlp.before === null ? undefined : read.get(mlp.before);
       const weights = options.importance === 'forward' ? tokenImportance(graph, mlp.layer.output, spreadSamples(context.calibration!.samples, 0, 0.5, DISTURBED), TOKEN_GROUPS, context.seed) : null;
-      const { fit, line } = fitted(mlp, changing, modelUpTo(mlp.layer), inputs ?? null, weights, options, context);
+      const { fit, line } = fitted(mlp, changing, expected.resultsOf(mlp.layer.output.name), inputs ?? null, weights, options, context);
       lines.push(line);
       if (mlp.before !== null) read.delete(mlp.before);
       if (fit !== null) {
@@ -187,7 +177,7 @@ const repair = (graph: Graph<'float'>, blocks: readonly Mlp[], model: Frontier, 
     const own = repaired.get(node);
     const results = changing.evaluate(own === undefined ? node : { ...node, inputs: { ...node.inputs, ...constantsOf(node, own.second, looseConstant) } });
     changing.settle(node, results);
-    if (graph.outputs.some(({ value }) => value === node.output)) output.add(results, modelUpTo(node));
+    if (graph.outputs.some(({ value }) => value === node.output)) output.add(results, expected.resultsOf(node.output.name));
   }
   context.note({ site: null, text: 'the float model with ReLU', figures: { floatSqnrDb: output.sqnrDb() } });
   return { repaired, lines };
@@ -284,15 +274,12 @@ const secondLayer = ({ inputs, output }: Node): SecondLayer => {
 
 /** The constants of a layer from its new numbers. */
 const constantsOf = (node: Node, { weight, bias }: SecondLayer, constant: (stem: string, made: Tensor) => Value): { readonly weight: Value; readonly bias: Value } => {
-  const [oldWeight, oldBias] = [node.inputs['weight'] as Value, node.inputs['bias'] as Value | null];
+  const old = node.inputs['weight'] as Value;
   return {
-    weight: constant(oldWeight.name, tensor(oldWeight.type, Float32Array.from(weight))),
-    bias: constant(oldBias?.name ?? `${node.output.name}.bias`, tensor(f32(bias.length), Float32Array.from(bias))),
+    weight: constant(old.name, tensor(old.type, Float32Array.from(weight))),
+    bias: constant(biasName(node), tensor(f32(bias.length), Float32Array.from(bias))),
   };
 };
-/** A constant outside of any graph. */
-const looseConstant = (name: string, made: Tensor): Value => ({ name, type: made.type, def: { op: 'const', tensor: made } });
-
 const rewritten = (graph: Graph<'float'>, repaired: Repaired): Graph<'float'> => {
   const replaced = new Set([...repaired.values()].map(({ mlp }) => mlp.activation));
   return mapGraph(graph, 'float', (node, now, b) => {

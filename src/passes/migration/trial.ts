@@ -3,7 +3,7 @@
  * the first half of the calibration samples, and its outputs are compared with the float graph on samples of the second half.
  */
 import { CompileError } from '../../ir/diagnostic.ts';
-import { sizeOf } from '../../ir/dim.ts';
+import { macsOf } from '../../ir/cost.ts';
 import { constantOf, type Graph, type Value } from '../../ir/graph.ts';
 import { createCalibration } from '../../calibration/calibration.ts';
 import { createExecutor } from '../../calibration/executor.ts';
@@ -34,10 +34,8 @@ export const spreadSamples = (samples: Samples, from: number, to: number, most: 
 };
 
 /** Multiplications of the layers of a graph in one run. */
-const multiplications = (graph: Graph<'float'>): number => graph.nodes.reduce((sum, { inputs, output }) => {
-  const weight = constantOf((inputs['weight'] as Value | undefined) ?? null);
-  return sum + (weight === null ? 0 : sizeOf(output.type.shape) * (weight.data.length / (weight.type.shape[0] as number)));
-}, 1);
+const multiplications = (graph: Graph<'float'>): number =>
+  graph.nodes.reduce((sum, node) => sum + (constantOf((node.inputs['weight'] as Value | undefined) ?? null) === null ? 0 : macsOf(node) ?? 0), 1);
 
 /** How many samples may be run, from `fewest` to `most`. */
 export const affordable = (graph: Graph<'float'>, fewest: number, most: number): number =>

@@ -10,6 +10,7 @@
  * Source: the perturbation Hessian of Wu et al. 2025, APHQ-ViT, with signs in place of one common shift, which would give row sums.
  */
 import { createExecutor } from '../../calibration/executor.ts';
+import { logSumExp } from '../../calibration/metrics.ts';
 import type { Sample } from '../../calibration/samples.ts';
 import { Builder } from '../../ir/build.ts';
 import { sizeOf } from '../../ir/dim.ts';
@@ -17,7 +18,7 @@ import type { Graph, Value } from '../../ir/graph.ts';
 import { add } from '../../ir/ops/index.ts';
 import { mapOperands } from '../../ir/rewrite.ts';
 import { tensor } from '../../ir/type.ts';
-import { exp, log } from '../../numerics/real-math.ts';
+import { exp } from '../../numerics/real-math.ts';
 import { createRandom } from '../../numerics/random.ts';
 
 /** Size of the disturbance against the root mean square of the value. */
@@ -74,21 +75,13 @@ const divergence = (reference: Sample, found: Sample): number => {
   let sum = 0;
   for (const [name, { type, data }] of Object.entries(reference)) {
     const length = (type.shape.at(-1) as number | undefined) ?? 1;
-    const other = found[name].data;
-    for (let at = 0; at < data.length; at += length) sum += rowDivergence(length, (i) => Number(data[at + i]), (i) => Number(other[at + i]));
+    for (let at = 0; at < data.length; at += length) sum += rowDivergence(data as Float32Array, found[name].data as Float32Array, at, length);
   }
   return sum;
 };
-const rowDivergence = (length: number, p: (i: number) => number, q: (i: number) => number): number => {
-  const [logP, logQ] = [logSum(length, p), logSum(length, q)];
+const rowDivergence = (p: Float32Array, q: Float32Array, at: number, length: number): number => {
+  const [logP, logQ] = [logSumExp(p, at, length), logSumExp(q, at, length)];
   let sum = 0;
-  for (let i = 0; i < length; i++) sum += exp(p(i) - logP) * (p(i) - logP - (q(i) - logQ));
+  for (let i = at; i < at + length; i++) sum += exp(p[i] - logP) * (p[i] - logP - (q[i] - logQ));
   return Math.max(0, sum);
-};
-const logSum = (length: number, x: (i: number) => number): number => {
-  let most = -Infinity;
-  for (let i = 0; i < length; i++) most = Math.max(most, x(i));
-  let sum = 0;
-  for (let i = 0; i < length; i++) sum += exp(x(i) - most);
-  return most + log(sum);
 };
