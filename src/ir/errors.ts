@@ -164,8 +164,11 @@ export const errors = {
   noAnchor: (pass: string, anchor: string) =>
     error('LB0706', `pass ${quoteName(pass)} asks to stand next to ${quoteName(anchor)}, which the pipeline does not hold`, null, 'name both in --passes'),
   notInPipeline: (pass: string) => error('LB0707', `pass ${quoteName(pass)} is not in the pipeline`, null, 'see the pipeline with: lowbitc compile … -v'),
-  limitTooSmall: (resource: string, most: number, least: number) =>
-    error('LB0720', `the budget ${resource}=${most} cannot be met: the least bits everywhere take ${least}`, null, `give at least --budget ${resource.split(' ')[0]}=${Math.ceil(least)}`),
+  /** `limit` is a resource, and where it is limited: `ram on wasm at step 3`. */
+  limitTooSmall: (limit: string, most: number, least: number) => {
+    const [resource, ...place] = limit.split(' ');
+    return error('LB0720', `the budget ${resource}=${most} cannot be met${place.map((word) => ` ${word}`).join('')}: the least bits everywhere take ${least}`, null, `give at least --budget ${resource}=${Math.ceil(least)}`);
+  },
   limitsConflict: (resources: readonly string[], nearest: readonly { readonly resource: string; readonly least: number }[]) =>
     error('LB0721', `the budgets ${resources.join(', ')} cannot be met together`, null,
       nearest.map(({ resource, least }) => `with the others as they are, ${resource} needs about ${Number(least.toPrecision(4))}`).join('; ') || 'raise them'),
