@@ -18,7 +18,7 @@ export const fileSource = (path: string): ByteSource => {
     const bytes = new Uint8Array(length);
     for (let done = 0; done < length; ) {
       const got = readSync(descriptor, bytes, done, length - done, offset + done);
-      if (got === 0) throw new CompileError(errors.unreadableData(path, 'it ended early; was it changed meanwhile?'));
+      if (got === 0) throw new CompileError(errors.unreadableData(path, 'it ended early; was it changed meanwhile?'), 'usage');
       done += got;
     }
     return bytes;
@@ -34,7 +34,7 @@ const withFile = <T>(path: string, use: (descriptor: number) => T): T => {
   try {
     descriptor = openSync(path, 'r');
   } catch (cause) {
-    throw new CompileError(errors.unreadableData(path, (cause as NodeJS.ErrnoException).code === 'ENOENT' ? 'there is no such file' : (cause as Error).message));
+    throw new CompileError(errors.unreadableData(path, (cause as NodeJS.ErrnoException).code === 'ENOENT' ? 'there is no such file' : (cause as Error).message), 'usage');
   }
   try {
     return use(descriptor);

@@ -94,13 +94,13 @@ export const labelMeter = (classes: number): { add(output: ArrayLike<number>, la
   let probabilities: boolean | null = null;
   return {
     add(output, labels) {
-      if (output.length !== labels.length * classes) throw new CompileError(errors.badLabels('labels', `${labels.length} labels for ${output.length / classes} rows of output`));
+      if (output.length !== labels.length * classes) throw new CompileError(errors.badLabels('labels', `${labels.length} labels for ${output.length / classes} rows of output`), 'usage');
       // the first output decides, so that all are read the same way
       probabilities ??= areProbabilities(output, classes);
       positions ||= labels.length > 1;
       for (let row = 0; row < labels.length; row++) {
         const label = Number(labels[row]);
-        if (!(label >= 0 && label < classes && Number.isInteger(label))) throw new CompileError(errors.badLabels('labels', `${label} is no class of ${classes}`));
+        if (!(label >= 0 && label < classes && Number.isInteger(label))) throw new CompileError(errors.badLabels('labels', `${label} is no class of ${classes}`), 'usage');
         const rank = rankOf(output, row * classes, classes, label);
         rows++;
         hits1 += Number(rank === 0);

@@ -45,7 +45,7 @@ const MOST_AXES = 32;
 const littleEndianMachine = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
 
 export const openNpy = (source: ByteSource): NpyFile => {
-  const fail = (why: string): never => { throw new CompileError(errors.badNpy(source.name, why)); };
+  const fail = (why: string): never => { throw new CompileError(errors.badNpy(source.name, why), 'usage'); };
   if (source.size < 10) fail('it is too short');
   const start = source.read(0, Math.min(source.size, 12));
   if (!MAGIC.every((byte, i) => start[i] === byte)) fail('it does not begin with the NumPy signature');

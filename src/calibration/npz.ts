@@ -32,7 +32,7 @@ interface Entry {
 
 /** The arrays of an archive by name, without the `.npy` that ends each member's name. */
 export const openNpz = (source: ByteSource): ReadonlyMap<string, NpyFile> => {
-  const fail = (why: string): never => { throw new CompileError(errors.badNpz(source.name, why)); };
+  const fail = (why: string): never => { throw new CompileError(errors.badNpz(source.name, why), 'usage'); };
   const read = (offset: number, length: number): DataView => {
     if (!(offset >= 0 && length >= 0 && offset + length <= source.size)) fail('it points outside itself');
     return new DataView(source.read(offset, length).buffer);

@@ -66,12 +66,12 @@ export const openSamples = (paths: SamplePaths, inputs: readonly SampleInput[], 
   const shownAs = typeof paths === 'string' ? paths : Object.values(paths).join(', ');
   const columns = bound.map((input) => openColumn(paths, input, bound));
   const [first] = columns;
-  if (first === undefined) throw new CompileError(errors.noSamples(shownAs));
+  if (first === undefined) throw new CompileError(errors.noSamples(shownAs), 'usage');
   for (const column of columns) {
-    if (column.count !== first.count) throw new CompileError(errors.unequalCounts(first.name, first.count, column.name, column.count));
+    if (column.count !== first.count) throw new CompileError(errors.unequalCounts(first.name, first.count, column.name, column.count), 'usage');
   }
   const count = Math.min(first.count, options.count ?? Infinity);
-  if (count < 1) throw new CompileError(errors.noSamples(shownAs));
+  if (count < 1) throw new CompileError(errors.noSamples(shownAs), 'usage');
   const normalized = columns.filter(({ input }) => !isInteger(realDType(input.type)));
   const several = normalized.length > 1;
   const convert = columns.map((column) =>
@@ -90,12 +90,12 @@ export const openSamples = (paths: SamplePaths, inputs: readonly SampleInput[], 
 
 /** Samples that are at hand as tensors of the inputs' real types. */
 export const samplesInMemory = (inputs: readonly SampleInput[], list: readonly Sample[], name = 'samples'): Samples => {
-  if (list.length === 0) throw new CompileError(errors.noSamples(name));
+  if (list.length === 0) throw new CompileError(errors.noSamples(name), 'usage');
   list.forEach((sample, index) => inputs.forEach((input) => {
     const given = sample[input.name];
-    if (given === undefined) throw new CompileError(errors.missingInput(name, input.name, Object.keys(sample)));
+    if (given === undefined) throw new CompileError(errors.missingInput(name, input.name, Object.keys(sample)), 'usage');
     if (given.data.length !== sizeOf(input.type.shape)) {
-      throw new CompileError(errors.sampleShape(name, [1, ...(given.type.shape as StaticShape)], input.name, printShape(input.type.shape)));
+      throw new CompileError(errors.sampleShape(name, [1, ...(given.type.shape as StaticShape)], input.name, printShape(input.type.shape)), 'usage');
     }
     checkFinite(given.data as NpyData, name, index);
   }));
@@ -154,19 +154,19 @@ interface Stored {
 const openColumn = (paths: SamplePaths, input: SampleInput, inputs: readonly SampleInput[]): Column => {
   if (typeof paths !== 'string') {
     const path = paths[input.name];
-    if (path === undefined) throw new CompileError(errors.missingInput(Object.values(paths).join(', '), input.name, Object.keys(paths)));
+    if (path === undefined) throw new CompileError(errors.missingInput(Object.values(paths).join(', '), input.name, Object.keys(paths)), 'usage');
     return openColumn(path, input, [input]);
   }
   const named = (files: ReadonlyMap<string, NpyFile>): NpyFile => {
     // an archive or folder with a single array serves a single input whatever its name
     const file = files.get(input.name) ?? (inputs.length === 1 && files.size === 1 ? [...files.values()][0] : undefined);
-    if (file === undefined) throw new CompileError(errors.missingInput(paths, input.name, [...files.keys()]));
+    if (file === undefined) throw new CompileError(errors.missingInput(paths, input.name, [...files.keys()]), 'usage');
     return file;
   };
   if (isFolder(paths)) {
     const names = readdirSync(paths).filter((name) => name.endsWith('.npy')).sort();
     const open = (name: string): NpyFile => openNpy(fileSource(join(paths, name)));
-    if (names.length === 0) throw new CompileError(errors.noSamples(paths));
+    if (names.length === 0) throw new CompileError(errors.noSamples(paths), 'usage');
     if (inputs.length > 1 || names.includes(`${input.name}.npy`)) {
       return columnOf(paths, input, [named(new Map(names.map((name) => [name.slice(0, -'.npy'.length), open(name)])))]);
     }
@@ -174,7 +174,7 @@ const openColumn = (paths: SamplePaths, input: SampleInput, inputs: readonly Sam
   }
   const source = fileSource(paths);
   if (paths.endsWith('.npz')) return columnOf(paths, input, [named(openNpz(source))]);
-  if (inputs.length > 1) throw new CompileError(errors.missingInput(paths, inputs[1].name, [inputs[0].name]));
+  if (inputs.length > 1) throw new CompileError(errors.missingInput(paths, inputs[1].name, [inputs[0].name]), 'usage');
   return columnOf(paths, input, [openNpy(source)]);
 };
 
@@ -203,11 +203,11 @@ const columnOf = (name: string, input: SampleInput, files: readonly NpyFile[]): 
 const rowsOfSample = (file: NpyFile, { name, type }: SampleInput): { readonly rows: number; readonly batch: number; readonly count: number } => {
   const size = sizeOf(type.shape);
   const batch = (type.shape[0] as number | undefined) ?? 1;
-  if (file.rows === 0) throw new CompileError(errors.noSamples(file.name));
+  if (file.rows === 0) throw new CompileError(errors.noSamples(file.name), 'usage');
   if (file.rowSize === size) return { rows: 1, batch: 1, count: file.rows };
   if (file.rowSize * batch === size && file.rows >= batch) return { rows: batch, batch, count: Math.floor(file.rows / batch) };
   if (file.rowSize * file.rows === size) return { rows: file.rows, batch: 1, count: 1 };
-  throw new CompileError(errors.sampleShape(file.name, file.shape, name, printShape(type.shape)));
+  throw new CompileError(errors.sampleShape(file.name, file.shape, name, printShape(type.shape)), 'usage');
 };
 
 // ---- conversion
@@ -225,7 +225,7 @@ const bindBatch = ({ name, type }: SampleInput): SampleInput => {
 const checkFinite = (data: NpyData, file: string, sample: number): void => {
   if (!(data instanceof Float32Array || data instanceof Float64Array)) return;
   for (const x of data) {
-    if (!Number.isFinite(x)) throw new CompileError(errors.notFinite(file, sample, Number.isNaN(x) ? 'NaN' : 'infinity'));
+    if (!Number.isFinite(x)) throw new CompileError(errors.notFinite(file, sample, Number.isNaN(x) ? 'NaN' : 'infinity'), 'usage');
   }
 };
 
@@ -277,7 +277,7 @@ const integers = ({ data, file, sample }: Stored, dtype: IntegerDType, input: Sa
   for (let i = 0; i < data.length; i++) {
     const x = data[i];
     const fits = typeof x === 'bigint' ? x >= BigInt(low) && x <= BigInt(high) - (dtype === 'i64' ? 1n : 0n) : Number.isInteger(x) && x >= low && x <= high;
-    if (!fits) throw new CompileError(errors.sampleRange(file, sample, String(x), dtype, input.name));
+    if (!fits) throw new CompileError(errors.sampleRange(file, sample, String(x), dtype, input.name), 'usage');
     codes[i] = dtype === 'i64' ? BigInt(x) : Number(x);
   }
   return tensor(tensorType(dtype, input.type.shape), codes);

@@ -70,7 +70,7 @@ describe('threads', () => {
       const bad = openSamples('nan.npy', graph.inputs);
       for (const threads of [1, 2]) await collectStatistics(graph, bad, { threads }).catch((error) => console.log(error.name, error.kind, error.diagnostics[0].code));`);
     expect(stderr).toBe('');
-    expect(stdout.trim().split('\n')).toEqual(['CompileError model LB0506', 'CompileError model LB0506']);
+    expect(stdout.trim().split('\n')).toEqual(['CompileError usage LB0506', 'CompileError usage LB0506']);
   }, 60_000);
 });
 
