@@ -141,10 +141,30 @@ const code = (): Uint8Array => {
     });
   };
 
+  /** For every row of the upper triangle from the last one up: `each` gets the row's number, its place in the panel, its pivot and the sums of the row behind it. */
+  const eachRowUp = (body: Code, matrix: Local, n: Local, panel: Local, each: (i: Local, at: Local, pivot: Local, sums: readonly Local[]) => void): void => {
+    const [i, at, row, other, count] = Array.from({ length: 5 }, () => body.local(i32));
+    const [pivot, sums] = [body.local('v128'), vectors(body)];
+    copyLocal(body, i, n);
+    whilePositive(body, i, () => {
+      advance(body, i, -1);
+      body.get(i).get(n).op('i32.mul').get(i).op('i32.add').set(row);
+      address(body, row, matrix, row, 8);
+      address(body, at, panel, i, LANE_BYTES);
+      body.get(row).memory('v128.load64_splat', 0, 8).set(pivot);
+      advance(body, row, 8);
+      body.get(at).i32(LANE_BYTES).op('i32.add').set(other);
+      body.get(n).get(i).op('i32.sub').i32(1).op('i32.sub').set(count);
+      zero(body, sums);
+      accumulate(body, sums, row, other, count);
+      each(i, at, pivot, sums);
+    });
+  };
+
   module.func('solve', [i32, i32, i32], [], (body, matrix, n, panel) => {
     const [i, at, row, other, count] = Array.from({ length: 5 }, () => body.local(i32));
     const [pivot, factor] = [body.local('v128'), body.local('v128')];
-    const [x, sums] = [vectors(body), vectors(body)];
+    const x = vectors(body);
     // L·y = b: each y_i is taken from the places behind it
     body.i32(0).set(i);
     copyLocal(body, row, matrix);
@@ -171,50 +191,28 @@ const code = (): Uint8Array => {
       body.br(again);
     }));
     // Lᵀ·x = y, from the last place
-    copyLocal(body, i, n);
-    whilePositive(body, i, () => {
-      advance(body, i, -1);
-      body.get(i).get(n).op('i32.mul').get(i).op('i32.add').set(row);
-      address(body, row, matrix, row, 8);
-      address(body, at, panel, i, LANE_BYTES);
-      body.get(row).memory('v128.load64_splat', 0, 8).set(pivot);
-      advance(body, row, 8);
-      body.get(at).i32(LANE_BYTES).op('i32.add').set(other);
-      body.get(n).get(i).op('i32.sub').i32(1).op('i32.sub').set(count);
-      zero(body, sums);
-      accumulate(body, sums, row, other, count);
+    eachRowUp(body, matrix, n, panel, (_, at, pivot, sums) => {
       sums.forEach((sum, v) => body.get(at).get(at).memory('v128.load', 16 * v, 8).get(sum).op('f64x2.sub').get(pivot).op('f64x2.div').memory('v128.store', 16 * v, 8));
     });
   }, { export: true });
 
   module.func('round', [i32, i32, i32, i32, 'f64', i32, i32, i32], [], (body, matrix, n, weights, steps, most, panel, codes, losses) => {
-    const [i, at, row, other, count] = Array.from({ length: 5 }, () => body.local(i32));
-    const [pivot, weight, high, low, rounded] = Array.from({ length: 5 }, () => body.local('v128'));
-    const [sums, step, loss] = [vectors(body), vectors(body), vectors(body)];
+    const place = body.local(i32);
+    const [weight, high, low, rounded] = Array.from({ length: 4 }, () => body.local('v128'));
+    const [step, loss] = [vectors(body), vectors(body)];
     load(body, step, steps);
     zero(body, loss);
     body.get(most).op('f64x2.splat').set(high);
     body.get(high).op('f64x2.neg').set(low);
-    copyLocal(body, i, n);
-    whilePositive(body, i, () => {
-      advance(body, i, -1);
-      body.get(i).get(n).op('i32.mul').get(i).op('i32.add').set(row);
-      address(body, row, matrix, row, 8);
-      address(body, at, panel, i, LANE_BYTES);
-      body.get(row).memory('v128.load64_splat', 0, 8).set(pivot);
-      advance(body, row, 8);
-      body.get(at).i32(LANE_BYTES).op('i32.add').set(other);
-      body.get(n).get(i).op('i32.sub').i32(1).op('i32.sub').set(count);
-      zero(body, sums);
-      accumulate(body, sums, row, other, count);
-      address(body, other, weights, i, 8);
-      body.get(other).memory('v128.load64_splat', 0, 8).set(weight);
-      address(body, other, codes, i, LANE_BYTES);
+    eachRowUp(body, matrix, n, panel, (i, at, pivot, sums) => {
+      address(body, place, weights, i, 8);
+      body.get(place).memory('v128.load64_splat', 0, 8).set(weight);
+      address(body, place, codes, i, LANE_BYTES);
       sums.forEach((sum, v) => {
         // q = clamp(floor((w + sum/pivot)/step + 1/2)), δ = w − q·step, loss += (δ·pivot + sum)²
         body.get(weight).get(sum).get(pivot).op('f64x2.div').op('f64x2.add').get(step[v]).op('f64x2.div').f64(0.5).op('f64x2.splat').op('f64x2.add').op('f64x2.floor');
         body.get(high).op('f64x2.min').get(low).op('f64x2.max').set(rounded);
-        body.get(other).get(rounded).memory('v128.store', 16 * v, 8);
+        body.get(place).get(rounded).memory('v128.store', 16 * v, 8);
         body.get(weight).get(rounded).get(step[v]).op('f64x2.mul').op('f64x2.sub').set(rounded);
         body.get(at).get(rounded).memory('v128.store', 16 * v, 8);
         body.get(rounded).get(pivot).op('f64x2.mul').get(sum).op('f64x2.add').set(rounded);
