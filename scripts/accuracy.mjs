@@ -5,18 +5,13 @@
 // preset (default), or the preset less one pass. Programs are compiled once: a pass that changed nothing is stated, not measured again.
 // Outputs come from the WebAssembly; for the presets the C of the same kernel graph is compiled too and compared on a few samples.
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { fileSource } from '../dist/calibration/bytes.js';
-import { dequantized } from '../dist/calibration/codes.js';
-import { labelMeter, referenceMeter } from '../dist/calibration/metrics.js';
-import { openNpy } from '../dist/calibration/npy.js';
-import { cCompiler, runC, runWasm } from '../dist/backends/run.js';
-import { interfaceOf } from '../dist/backends/interface.js';
-import { codesAt, compile, createExecutor, importBound, openSamples, pipelineFor } from '../dist/index.js';
+import { cCompiler } from '../dist/backends/run.js';
+import { compile, openSamples, pipelineFor } from '../dist/index.js';
 import { printGraph } from '../dist/ir/print.js';
+import { compared, compilerDigest, judge, openSet } from './labelled.mjs';
 import { models, root } from './models.mjs';
 
 const { values: options } = parseArgs({ options: {
@@ -34,49 +29,10 @@ const cellsOf = (model) => {
 const widths = ['w8a8', 'w6a6', 'w4a8', 'w4a4'];
 /** Passes that only serve accuracy: without them, plain rounding to ranges from least to greatest is left. */
 const measured = ['prune-dead-inputs', 'rewrite-gelu', 'shift-channels', 'migrate-scales', 'reorder-channels', 'fit-weights', 'correct-bias'];
-/** Samples on which C and WebAssembly are compared. */
-const compared = 4;
-
-/** Digest of what a compilation is made by. */
-const compilerDigest = () => {
-  const hash = createHash('sha256');
-  const folder = join(root, 'dist');
-  for (const file of readdirSync(folder, { recursive: true }).filter((name) => /^(calibration|ir|numerics|onnx|passes)[\\/].*\.js$|^compile\.js$/.test(name)).sort()) hash.update(file).update(readFileSync(join(folder, file)));
-  return hash.digest('hex').slice(0, 12);
-};
 const save = (model) => {
   mkdirSync(store, { recursive: true });
   writeFileSync(`${fileOf(model)}.part`, JSON.stringify(cellsOf(model), null, 1));
   renameSync(`${fileOf(model)}.part`, fileOf(model));
-};
-
-/** A labelled set and the outputs of the float model on it, computed when first needed. */
-const openSet = (entry) => {
-  const bytes = readFileSync(entry.model);
-  const { graph: float } = importBound(bytes, {});
-  const normalization = entry.mean ? { mean: entry.mean, std: entry.std, dtype: { u1: 'u8', i2: 'i16' }[openNpy(fileSource(join(entry.data, 'eval.npy'))).dtype] } : undefined;
-  const path = join(entry.data, 'eval.npy');
-  const reals = openSamples(path, float.inputs, entry.mean ? { mean: entry.mean, std: entry.std } : {});
-  const count = Math.min(reals.count, Number(options.count));
-  const labels = openNpy(fileSource(join(entry.data, 'eval_labels.npy')));
-  const perSample = labels.rows / reals.count;
-  const [{ name, value }] = float.outputs;
-  const classes = value.type.shape.at(-1);
-  const labelsOf = (i) => labels.read(i * perSample, perSample);
-  let found = null;
-  const reference = () => {
-    if (found !== null) return found;
-    const executor = createExecutor(float);
-    const meter = labelMeter(classes);
-    const outputs = Array.from({ length: count }, (_, i) => {
-      const output = executor.run(reals.get(i))[name].data;
-      meter.add(output, labelsOf(i));
-      return output;
-    });
-    found = { outputs, metrics: meter.result() };
-    return found;
-  };
-  return { entry, bytes, normalization, path, count, classes, labelsOf, reference, name };
 };
 
 /** A pipeline on a model, measured. `programs` holds what was measured before, by the text of its kernel graph. */
@@ -98,39 +54,6 @@ const measure = async (set, bits, pipeline, programs, withC) => {
   return result;
 };
 
-const judge = async (set, { graph, targets }) => {
-  const folder = mkdtempSync(join(tmpdir(), 'lowbitc-'));
-  try {
-    for (const { files } of targets) for (const { path, bytes } of files) {
-      mkdirSync(dirname(join(folder, path)), { recursive: true });
-      writeFileSync(join(folder, path), bytes);
-    }
-    const run = await runWasm(join(folder, 'wasm'), 'net');
-    const codes = openSamples(set.path, graph.inputs, {});
-    const codesOf = (i) => Object.fromEntries(Object.entries(codesAt(codes, i, graph.inputs, ({ type }) => set.normalization !== undefined && type.dtype !== 'i64')).map(([name, { data }]) => [name, data]));
-    const { type } = graph.outputs[0].value;
-    const native = targets.some(({ name }) => name === 'cpu') ? await runC(join(folder, 'cpu'), 'net', interfaceOf(graph), Array.from({ length: Math.min(compared, set.count) }, (_, i) => codesOf(i))) : [];
-    const [label, reference] = [labelMeter(set.classes), referenceMeter(set.classes)];
-    let equal = true;
-    for (let i = 0; i < set.count; i++) {
-      const output = run(codesOf(i));
-      if (i < native.length) equal &&= graph.outputs.every(({ name }) => native[i][name].every((code, at) => code === output[name][at]));
-      const reals = dequantized({ type, data: output[graph.outputs[0].name] }).data;
-      label.add(reals, set.labelsOf(i));
-      reference.add(reals, set.reference().outputs[i]);
-    }
-    const { top1, crossEntropy, perplexity } = label.result();
-    const { agreement, sqnrDb } = reference.result();
-    const { metrics: float } = set.reference();
-    return {
-      count: set.count, top1: top1.value, crossEntropy, perplexity, agreement: agreement.value, sqnrDb, equal: native.length === 0 ? null : equal,
-      float: { top1: float.top1.value, low: float.top1.low, high: float.top1.high, crossEntropy: float.crossEntropy, perplexity: float.perplexity },
-    };
-  } finally {
-    rmSync(folder, { recursive: true });
-  }
-};
-
 const run = async () => {
   const digest = compilerDigest();
   const [bits, wanted] = [options.bits.split(','), options.cells.split(',')];
@@ -142,7 +65,7 @@ const run = async () => {
     const sign = createHash('sha256').update(JSON.stringify([digest, pipeline])).digest('hex').slice(0, 16);
     if (cells[key]?.sign === sign) return;
     process.stderr.write(`${entry.name} ${key} …\n`);
-    const set = sets.get(entry.name) ?? openSet(entry);
+    const set = sets.get(entry.name) ?? openSet(entry, Number(options.count));
     sets.set(entry.name, set);
     if (!programs.has(entry.data)) programs.set(entry.data, new Map());
     cells[key] = { sign, compiler: digest, ...await measure(set, width, pipeline, programs.get(entry.data), name === 'default') };

@@ -1,7 +1,7 @@
 /** From model bytes to artefacts in memory: import → pipeline → backends. Nothing here touches files. */
 import { builtInBackends, programOf, type Artefact, type Backend } from './backends/backend.ts';
 import { createCalibration } from './calibration/calibration.ts';
-import type { Samples } from './calibration/samples.ts';
+import { partOf, split, type Samples } from './calibration/samples.ts';
 import { bindSymbols } from './ir/bind-symbols.ts';
 import { CompileError, type Diagnostic } from './ir/diagnostic.ts';
 import { isStatic, symbolsOf } from './ir/dim.ts';
@@ -13,7 +13,7 @@ import { verify } from './ir/verify.ts';
 import { importModel } from './onnx/import.ts';
 import { builtInPasses } from './passes/index.ts';
 import type { HeldOut, MeasurementStore, PassContext, TargetPrice } from './passes/pass.ts';
-import { resolvePipeline, runPipeline, toPipeline, type PassRecord, type Pipeline, type PipelineObserver } from './passes/pipeline.ts';
+import { resolvePipeline, runPipeline, toPipeline, type PassRecord, type Pipeline, type PipelineObserver, type ResolvedStep } from './passes/pipeline.ts';
 import { placePasses, presetPipeline, withoutPasses, type Effort } from './passes/presets.ts';
 import { buildToolbox, type Plugin, type Toolbox } from './plugin.ts';
 
@@ -47,6 +47,8 @@ export interface CompileOptions {
   readonly threads?: number;
   /** data kept apart from calibration on which results are judged, opened against the imported graph's inputs */
   readonly openHeldOut?: (inputs: Graph['inputs']) => HeldOut;
+  /** the classes of the calibration samples, for those that a pass holds out of them */
+  readonly openLabels?: (samples: Samples) => NonNullable<HeldOut['labels']>;
   /** keeps measurements from one compilation to the next */
   readonly store?: MeasurementStore;
   /** microseconds of a step on a target by its first node, from a table of timings; null where the table does not hold it */
@@ -137,14 +139,14 @@ export const compile = async (model: ModelSource, options: CompileOptions): Prom
   const steps = resolvePipeline(forMultipliers(pipelineFor(options), backends), toolbox.passes);
   const { graph: float, diagnostics: imported } = importBound(model, options);
   const diagnostics: Diagnostic[] = [...imported];
-  const samples = options.openSamples === null ? null : options.openSamples(float.inputs);
+  const { samples, heldOut } = divided(steps, options.openSamples?.(float.inputs) ?? null, options, float.inputs);
   const onProgress = options.onProgress ?? (() => undefined);
   const calibration = samples === null ? null
     : createCalibration(samples, { data: options.normalization?.dtype ?? null, threads: options.threads ?? null, onProgress });
   const context: PassContext = {
     calibration, seed: options.seed ?? 0, reference: null, note: () => undefined,
     rest: [], settle: () => undefined, explain: () => undefined, prices: backends.length === 0 ? null : pricesOf(backends, options.timeOf),
-    heldOut: options.openHeldOut?.(float.inputs) ?? null, store: options.store ?? null,
+    heldOut, store: options.store ?? null,
     warn: (diagnostic) => diagnostics.push(diagnostic), progress: onProgress,
   };
   const verifying: PipelineObserver = { after: (_, __, graph) => assertValid(graph) };
@@ -158,6 +160,19 @@ export const compile = async (model: ModelSource, options: CompileOptions): Prom
   } finally {
     await calibration?.close();
   }
+};
+
+/**
+ * The calibration samples, and what results are judged on. Where a step asks for part of the samples to be held out, the calibration and all
+ * that is made with it never see that part; the step says so in its options, so that the same list of steps divides them alike.
+ */
+const divided = (steps: readonly ResolvedStep[], samples: Samples | null, { openHeldOut, openLabels }: CompileOptions, inputs: Graph['inputs']): { readonly samples: Samples | null; readonly heldOut: HeldOut | null } => {
+  const given = openHeldOut?.(inputs) ?? null;
+  const share = Math.max(0, ...steps.map(({ pass, options }) => pass.holdsOut?.(options) ?? 0));
+  const parts = given !== null || samples === null || share === 0 ? null : split(samples, share);
+  if (parts === null) return { samples, heldOut: given };
+  const labels = openLabels?.(samples!);
+  return { samples: partOf(samples!, parts.kept), heldOut: { samples: partOf(samples!, parts.apart), labels: labels === undefined ? null : (index) => labels(parts.apart[index]) } };
 };
 
 const emitAll = async (graph: Graph<'kernel'>, backends: readonly Backend[], name: string): Promise<readonly CompiledTarget[]> => {

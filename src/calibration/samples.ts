@@ -56,10 +56,34 @@ export interface Samples extends Iterable<Sample> {
 
 export type SampleSource =
   | { readonly kind: 'files'; readonly paths: SamplePaths; readonly inputs: readonly SampleInput[]; readonly options: SampleOptions }
-  | { readonly kind: 'memory'; readonly name: string; readonly inputs: readonly SampleInput[]; readonly list: readonly Sample[] };
+  | { readonly kind: 'memory'; readonly name: string; readonly inputs: readonly SampleInput[]; readonly list: readonly Sample[] }
+  | { readonly kind: 'part'; readonly of: SampleSource; readonly indices: readonly number[] };
 
-export const reopenSamples = (source: SampleSource): Samples =>
-  source.kind === 'files' ? openSamples(source.paths, source.inputs, source.options) : samplesInMemory(source.inputs, source.list, source.name);
+export const reopenSamples = (source: SampleSource): Samples => {
+  switch (source.kind) {
+    case 'files': return openSamples(source.paths, source.inputs, source.options);
+    case 'memory': return samplesInMemory(source.inputs, source.list, source.name);
+    case 'part': return partOf(reopenSamples(source.of), source.indices);
+  }
+};
+
+/** These samples of a set, in this order. */
+export const partOf = (samples: Samples, indices: readonly number[]): Samples => samplesOf({
+  count: indices.length, inputs: samples.inputs, rowsPerSample: samples.rowsPerSample, source: { kind: 'part', of: samples.source, indices },
+  get: (index) => samples.get(indices[index]), raw: (index) => samples.raw(indices[index]), describe: JSON.stringify(samples.inputs),
+});
+export const lastSamples = (samples: Samples, count: number): Samples => {
+  const first = samples.count - Math.min(count, samples.count);
+  return first === 0 ? samples : partOf(samples, Array.from({ length: samples.count - first }, (_, i) => first + i));
+};
+
+/** A set in two: `share` of its samples, evenly spread, and the others. At least one stays on each side; null for a set of one. */
+export const split = (samples: Samples, share: number): { readonly kept: readonly number[]; readonly apart: readonly number[] } | null => {
+  const isApart = (i: number): boolean => Math.floor((i + 1) * share) > Math.floor(i * share);
+  const all = Array.from({ length: samples.count }, (_, i) => i);
+  const [kept, apart] = [all.filter((i) => !isApart(i)), all.filter(isApart)];
+  return kept.length === 0 || apart.length === 0 ? null : { kept, apart };
+};
 
 export const openSamples = (paths: SamplePaths, inputs: readonly SampleInput[], options: SampleOptions = {}): Samples => {
   const bound = inputs.map(bindBatch);

@@ -21,8 +21,8 @@ export const allocationText = ({ layers, limits, loss, candidates, drop, front, 
       label, `${resourceText(resource, real ?? predicted)} of ${resourceText(resource, most)}; a tenth more ${tenthMoreSaves < 0.001 ? 'buys nothing' : `saves ${(100 * tenthMoreSaves).toFixed(0)} % of the loss`}`,
     ] as const),
     ['loss', `${digits(loss.measured)} (${loss.kind === 'kl' ? 'nats of KL divergence' : 'noise to signal'}) on ${samples} samples${loss.predicted === null ? '' : `, ${digits(loss.predicted)} as a sum over layers`}`],
-    ['solver', loss.gap === null ? 'a uniform network was better than what the programme gave' : `${engine}, ${loss.gap === 0 ? 'proven best' : `within ${(100 * loss.gap).toPrecision(2)} % of the bound`} for ${measure}`],
-    ...(candidates.length < 2 ? [] : [['tried', candidates.map((one) => `${one.name} ${digits(one.kl ?? one.noise)}${one.chosen ? ' (chosen)' : ''}`).join(', ')] as const]),
+    ['solver', loss.gap === null ? 'a uniform network was better than what the programme gave' : `${engine}${loss.stopped ? ' ran out of time' : ''}, ${loss.gap === 0 ? 'proven best' : `within ${(100 * loss.gap).toPrecision(2)} % of the bound`} for ${measure}`],
+    ...(candidates.length < 2 && candidates.every(({ refined }) => refined === 0) ? [] : [['tried', candidates.map((one) => `${one.name}${one.refined === 0 ? '' : ` with ${one.refined} layers refined`} ${digits(one.kl ?? one.noise)}${one.chosen ? ' (chosen)' : ''}`).join(', ')] as const]),
     ...(drop === null ? [] : [['drop', `${(100 * drop.value).toFixed(2)} % on ${drop.samples} ${drop.labelled ? 'labelled samples' : 'samples, by the float model\'s own probabilities'}; ${drop.tried.length} sizes tried`] as const]),
   ];
   const most = Math.max(...front.map((point) => point.loss), 1e-30);

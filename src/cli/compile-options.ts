@@ -28,6 +28,7 @@ export interface ModelFlags {
   readonly budget?: string;
   readonly holdout?: string;
   readonly labels?: string;
+  readonly allocate?: string;
   readonly timings?: string;
   readonly cache?: string;
   readonly keep?: readonly string[];
@@ -45,8 +46,9 @@ export const withModelOptions = (command: Command): Command => command
   .option('--bits <wXaY>', 'bits of weights (w2 to w8) and of what they multiply (a4 to a8, a16), as in w4a8; mixed: chosen for every layer (default: w8a8, with --budget mixed)')
   .addOption(new Option('--effort <level>', 'time for accuracy: low rounds only, normal also migrates channels and fits weights below 8 bits, high fits all weights on more samples (default: normal)').choices(efforts))
   .option('--budget <limits>', 'what the program may take, as in size=96K,ram=64K,latency=20ms,bops=1.2G,drop=1%; bits are chosen within it (default of mixed: drop=1%)')
-  .option('--holdout <data>', 'samples on which a drop is measured (default: those of --calib)')
-  .option('--labels <labels.npy>', 'their classes (default: what the float model says)')
+  .option('--holdout <data>', 'samples on which a drop is measured (default: half of those of --calib, which nothing else then sees)')
+  .option('--labels <labels.npy>', 'classes of --holdout, or of --calib without it (default: what the float model says)')
+  .option('--allocate <options>', "options of allocate-bits, as in 'measure: split, activations: [4, 8], engine: highs'; see lowbitc passes allocate-bits")
   .option('--timings <table.json>', 'table of lowbitc profile, for a budget of latency')
   .option('--cache <dir>', 'keep what was measured to choose bits, for the next compilation')
   .option('--calib <data>', 'calibration samples: .npy (first axis = samples), .npz (keys = input names), or a folder of .npy')
@@ -83,6 +85,7 @@ export const readModelFlags = async (modelPath: string, flags: ModelFlags, targe
   const chosen = [...new Set(targets)].map(withSettingsFile);
   backendsFor(toolboxWith(plugins), chosen);
   const bits = widths(flags.bits ?? (flags.budget === undefined ? settings.bits ?? 'w8a8' : 'mixed'));
+  if (flags.allocate !== undefined && bits !== 'mixed') throw new CompileError(errors.badCommandLine('--allocate is for bits that are chosen', 'give --budget, or --bits mixed'), 'usage');
   if (flags.budget !== undefined && bits !== 'mixed') throw new CompileError(errors.badCommandLine(`--budget chooses the bits of every layer, and --bits ${bits} sets them`, 'leave one of them out'), 'usage');
   const kept = keptLayers(flags.keep ?? [], bits === 'mixed');
   const normalization = readNormalization(flags, settings);
@@ -100,7 +103,7 @@ export const readModelFlags = async (modelPath: string, flags: ModelFlags, targe
       ...(cutAt === undefined ? {} : { cutAt }),
       ...(pipeline === null ? {} : { pipeline }),
       disabledPasses: flags.disablePass ?? [],
-      ...(bits === 'mixed' ? allocationOptions(flags, kept, count, normalization) : {}),
+      ...(bits === 'mixed' ? allocationOptions(flags, kept, normalization) : {}),
       seed,
       ...(flags.threads === undefined ? {} : { threads: wholeNumber('--threads', flags.threads, 1) }),
       openSamples: flags.synthetic ? (inputs) => syntheticSamples(inputs, count ?? syntheticCount, seed)
@@ -112,20 +115,20 @@ export const readModelFlags = async (modelPath: string, flags: ModelFlags, targe
 };
 
 /** What choosing bits needs beside the calibration data. */
-const allocationOptions = (flags: ModelFlags, kept: readonly Kept[], count: number | undefined, normalization: { readonly mean: readonly number[]; readonly std: readonly number[] } | null): Partial<CompileOptions> => {
-  const { budget, holdout, labels, timings, cache, calib } = flags;
+const allocationOptions = (flags: ModelFlags, kept: readonly Kept[], normalization: { readonly mean: readonly number[]; readonly std: readonly number[] } | null): Partial<CompileOptions> => {
+  const { budget, holdout, labels, timings, cache, calib, allocate } = flags;
   if (budget !== undefined) parseBudget(budget);
-  const judged = holdout ?? (labels === undefined ? undefined : calib);
-  if (labels !== undefined && judged === undefined) throw new CompileError(errors.badCommandLine('--labels needs the data they are for', 'give --holdout <data>'), 'usage');
+  if (labels !== undefined && holdout === undefined && calib === undefined) throw new CompileError(errors.badCommandLine('--labels needs the data they are for', 'give --holdout <data>'), 'usage');
   const scheme = normalization === null ? {} : { mean: normalization.mean, std: normalization.std };
   return {
-    allocation: { ...(budget === undefined ? {} : { budget }), ...(kept.length === 0 ? {} : { keep: kept.map(({ text }) => text) }) },
-    ...(judged === undefined ? {} : {
+    allocation: { ...(allocate === undefined ? {} : pipelineOption(`allocate-bits{${allocate}}`).pipeline[0].options), ...(budget === undefined ? {} : { budget }), ...(kept.length === 0 ? {} : { keep: kept.map(({ text }) => text) }), ...(holdout === undefined ? {} : { holdout: 0 }) },
+    ...(holdout === undefined ? {} : {
       openHeldOut: (inputs) => {
-        const samples = openSamples(judged, inputs, { ...scheme, ...(holdout === undefined && count !== undefined ? { count } : {}) });
+        const samples = openSamples(holdout, inputs, scheme);
         return { samples, labels: labels === undefined ? null : labelsOf(labels, samples) };
       },
     }),
+    ...(labels === undefined || holdout !== undefined ? {} : { openLabels: (samples) => labelsOf(labels, samples) }),
     ...(timings === undefined ? {} : { timeOf: timesFrom(timings) }),
     ...(cache === undefined ? {} : { store: folderStore(cache) }),
   };

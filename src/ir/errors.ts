@@ -189,7 +189,7 @@ export const errors = {
     error('LB0729', `the budget drop=${Number((100 * most).toPrecision(3))}% cannot be met: the widest bits that the other budgets allow lose ${Number((100 * least).toPrecision(3))} % on ${samples} samples`, null,
       `give at least --budget drop=${Number((Math.ceil(1000 * Math.max(0, least)) / 10).toPrecision(3))}%`),
   badAssignment: (text: string, why: string) => error('LB0730', `the recorded widths ${quoteName(text)} do not fit the model: ${why}`, null, 'leave the assignment out, and bits are chosen anew'),
-  noAllocation: (seconds: number) => error('LB0722', `no assignment of bits was found within ${seconds} s`, null, 'loosen a budget'),
+  noAllocation: (seconds: number) => error('LB0722', `no assignment of bits was found within ${seconds} s`, null, `loosen a budget, or give the solver more time with --allocate 'seconds: ${Math.max(20, 4 * seconds)}'`),
   badPipelineText: (why: string, text: string) =>
     error('LB0704', `the pipeline ${quoteName(text)} cannot be read: ${why}`, null, "write it as: 'fold-batch-norm, quantize-weights{bits: 8}'"),
 

@@ -15,18 +15,20 @@ import { errors } from '../ir/errors.ts';
 import type { Graph } from '../ir/graph.ts';
 import { int, ints, oneOf, real, type Attr } from '../ir/op.ts';
 import { parseWidths, printWidths, type ChosenWidths } from '../ir/ops/widths.ts';
-import { allocate, type AllocationRequest, type Widths } from './allocation/allocate.ts';
+import { allocate, type AllocationRequest } from './allocation/allocate.ts';
 import { parseBudget } from './allocation/budget.ts';
 import { openEngine, engineNames } from './allocation/engines.ts';
 import { explanationOf } from './allocation/explain.ts';
 import { layersOf, withWidths } from './allocation/layers.ts';
 import { measures } from './allocation/measures.ts';
+import type { Widths } from './allocation/variants.ts';
 import { keepOption } from './kept-layers.ts';
 import { definePass } from './pass.ts';
 
 export interface AllocateBitsOptions extends Omit<AllocationRequest, 'budget'> {
   readonly budget: string;
   readonly engine: 'glpk' | 'highs';
+  readonly holdout: number;
   readonly assignment: readonly string[];
 }
 
@@ -49,12 +51,14 @@ export const allocateBits = definePass<'float', 'float', AllocateBitsOptions>({
     engine: oneOf('what solves the programme; highs is an optional package', engineNames, 'glpk'),
     gap: real('relative distance from the proven bound at which the engine may stop', 1e-4),
     seconds: int('most seconds of a solve', 8),
-    samples: int('most calibration samples that single layers are measured on', 64),
+    samples: int('most calibration samples that single layers are measured on', 128),
+    holdout: real('share of the calibration samples that a drop is measured on and nothing else sees; where data are given for it, or no drop is asked for, none is taken', 0.5),
     assignment: {
       doc: "widths that were chosen before: a list of 'layer=w4a8'; empty: choose", fallback: [], expected: "a list of 'layer=w4a8'",
       check: (value): value is readonly string[] => Array.isArray(value) && value.every((one) => typeof one === 'string' && parseWidths(assigned.exec(one)?.[2] ?? '') !== null),
     },
   },
+  holdsOut: ({ budget, holdout }) => (parseBudget(budget).drop === null ? 0 : Math.min(1, Math.max(0, holdout))),
   async run(graph, options, context) {
     const marked = (widths: Widths): Graph<'float'> => {
       const made = withWidths(graph, widths);

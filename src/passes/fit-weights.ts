@@ -26,7 +26,7 @@ import { widthsOf } from '../ir/ops/widths.ts';
 import { perChannel } from '../ir/quant.ts';
 import { mapOperands } from '../ir/rewrite.ts';
 import { tensorType, type Tensor } from '../ir/type.ts';
-import { quadraticForm, type RoundedRow } from '../numerics/quadratic-form.ts';
+import { quadraticForm, type QuadraticForm, type RoundedRow } from '../numerics/quadratic-form.ts';
 import { createRandom } from '../numerics/random.ts';
 import { refineRow } from '../numerics/refine-row.ts';
 import { Follower, frontierBytes, openFrontier, type Frontier } from '../calibration/frontier.ts';
@@ -59,7 +59,7 @@ const SUM_BUDGET = 6e9;
 /** Rows for each number of a row below which the damping grows in proportion. */
 const FEW_ROWS_PER_NUMBER = 8;
 /** Deeper layers are rounded to the nearest code: a factorisation takes the cube of this. */
-const MOST_DEPTH = 2560;
+export const deepestPlanes = 2560;
 
 export const fitWeights = definePass<'quant', 'quant', FitWeightsOptions>({
   name: 'fit-weights',
@@ -184,21 +184,21 @@ class Fitting {
   private round(node: Node, weight: Tensor, residuals: readonly Tensor[]): Tensor {
     const bits = this.bitsOf(node);
     const rows = layerRows(node);
-    if (rows.depth > MOST_DEPTH || this.options.rounding === 'nearest') return quantizeRows(weight, bits);
+    if (rows.depth > deepestPlanes || this.options.rounding === 'nearest') return quantizeRows(weight, bits);
     const most = 2 ** (bits - 1) - 1;
     const shape = staticShape(weight.type.shape);
     const codes = new Int8Array(weight.data.length);
     const scales: number[] = [];
     for (const [group, sums] of this.collect(node, rows, residuals).entries()) {
       const covariance = sums.covariance();
-      const share = this.options.damping * Math.max(1, (FEW_ROWS_PER_NUMBER * rows.depth) / sums.rows);
+      const share = dampingShare(this.options.damping, rows.depth, sums.rows);
       const form = quadraticForm(covariance, rows.depth, share);
       const first = group * rows.outputs * rows.depth;
       const real = Float64Array.from((weight.data as Float32Array).subarray(first, first + rows.outputs * rows.depth));
       if (this.options.regression === 'on') form.solve(sums.cross()).forEach((step, i) => { real[i] += step; });
       for (let o = 0; o < rows.outputs; o++) {
         const w = real.subarray(o * rows.depth, (o + 1) * rows.depth);
-        const plane = form.roundRow(w, stepsFor(w, bits, this.options.steps), most);
+        const plane = planeRow(form, w, bits, this.options.steps);
         const row: RoundedRow = this.options.rounding === 'refined' ? refineRow(covariance, form.damping, w, plane, most) : plane;
         codes.set(row.codes, first + o * rows.depth);
         scales.push(row.step);
@@ -256,6 +256,13 @@ const sumsAfter = (graph: Graph<'quant'>): ReadonlyMap<Node, Node> => {
     return alike && other !== node.output && (position.get(other) ?? -1) < i ? [[node, user]] : [];
   }));
 };
+
+/** λ as a share of the mean variance: `damping`, more where there are few rows for the numbers of a row. */
+export const dampingShare = (damping: number, depth: number, rows: number): number => damping * Math.max(1, (FEW_ROWS_PER_NUMBER * depth) / rows);
+
+/** A row of weights on the nearest plane under a form, at the best of some steps. */
+export const planeRow = (form: QuadraticForm, w: Float64Array, bits: number, steps: number): RoundedRow =>
+  form.roundRow(w, stepsFor(w, bits, steps), 2 ** (bits - 1) - 1);
 
 /** Clipping in standard deviations that suits normal weights best, for 2 to 8 bits (Banner et al. 2019). */
 const NORMAL_CLIP = [1.71, 2.215, 2.55, 2.93, 3.28, 3.61, 3.92];

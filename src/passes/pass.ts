@@ -110,6 +110,8 @@ export interface Pass<From extends Stage = Stage, To extends Stage = Stage, O ex
   /** the measure by which meaning may change; absent = exact in real arithmetic */
   readonly changes?: string;
   readonly options: Attrs<O>;
+  /** share of the calibration samples that nothing but this pass may see, to judge results on; 0 or absent: none */
+  readonly holdsOut?: (options: O) => number;
   run(graph: Graph<From>, options: O, context: PassContext): Graph<To> | Promise<Graph<To>>;
 }
 export type AnyPass = Pass<any, any, any>;

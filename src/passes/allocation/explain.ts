@@ -2,10 +2,14 @@
 import { printWidths } from '../../ir/ops/widths.ts';
 import { CompileError } from '../../ir/diagnostic.ts';
 import { bitOperations } from './layers.ts';
-import { extremeSize, lossOf, programmeOf, realCost, sizeOf, widthsOf, type Allocation, type Candidate, type Workings } from './allocate.ts';
+import type { Allocation, Workings } from './allocate.ts';
+import { realCost, sizeOf, type Candidate } from './candidates.ts';
 import type { Budget, Resource } from './budget.ts';
 import { metersOf, type Meter } from './costs.ts';
+import type { Judgement } from './judge.ts';
+import { programmeOf, widthsOf } from './modelling.ts';
 import type { LossTable } from './sensitivity.ts';
+import { extremeSize } from './smallest.ts';
 import { defaultSolverOptions, solve, type Solution } from './solver.ts';
 
 export interface LayerExplanation {
@@ -37,8 +41,9 @@ export interface Explanation {
   readonly engine: string;
   readonly samples: number;
   /** what the outputs lose: predicted as a sum over the layers, and measured on the network as a whole */
-  readonly loss: { readonly kind: 'kl' | 'noise'; readonly predicted: number | null; readonly measured: number; readonly bound: number | null; readonly gap: number | null };
-  readonly candidates: readonly { readonly name: string; readonly sizeBytes: number; readonly kl: number | null; readonly noise: number; readonly chosen: boolean }[];
+  readonly loss: { readonly kind: 'kl' | 'noise'; readonly predicted: number | null; readonly measured: number; readonly bound: number | null; readonly gap: number | null; /** the solver ran out of time */ readonly stopped: boolean };
+  /** `refined`: layers whose bits measuring around the answer of the programme has changed */
+  readonly candidates: readonly { readonly name: string; readonly refined: number; readonly sizeBytes: number; readonly kl: number | null; readonly noise: number; readonly chosen: boolean }[];
   readonly drop: Allocation['drop'];
   readonly limits: readonly LimitExplanation[];
   readonly layers: readonly LayerExplanation[];
@@ -47,6 +52,8 @@ export interface Explanation {
 }
 
 const FRONT_POINTS = 9;
+
+const lossOf = ({ kl, noise }: Judgement): number => kl ?? noise;
 
 export const explanationOf = async (allocation: Allocation, budget: Budget, options: { readonly gap: number; readonly seconds: number }): Promise<Explanation> => {
   const { chosen, candidates, table, workings, drop } = allocation;
@@ -68,9 +75,9 @@ export const explanationOf = async (allocation: Allocation, budget: Budget, opti
     budget, measure: table.name, engine: engine.name, samples: judge.count,
     loss: {
       kind: judge.classes === null ? 'noise' : 'kl', predicted, measured: lossOf(chosen.judgement),
-      bound: chosen.solution?.bound ?? null, gap: chosen.solution?.gap ?? null,
+      bound: chosen.solution?.bound ?? null, gap: chosen.solution?.gap ?? null, stopped: chosen.solution?.stopped ?? false,
     },
-    candidates: candidates.map((one) => ({ name: one.name, sizeBytes: sizeOf(one), kl: one.judgement.kl, noise: one.judgement.noise, chosen: one === chosen })),
+    candidates: candidates.map((one) => ({ name: one.name, refined: one.refined, sizeBytes: sizeOf(one), kl: one.judgement.kl, noise: one.judgement.noise, chosen: one === chosen })),
     drop,
     limits: meters.map((meter, r) => ({
       label: meter.label, resource: meter.resource, most: meter.most, predicted: spentOn(meter, workings, chosen), real: realCost(chosen, meter),

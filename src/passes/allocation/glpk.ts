@@ -31,11 +31,12 @@ export const glpkEngine = async (): Promise<Engine> => {
   return {
     name: 'glpk.js',
     solve: (programme, { gap, seconds }) => {
+      const start = performance.now();
       const { result } = glpk.solve(model(programme, true), { msglev: glpk.GLP_MSG_OFF, presol: true, mipgap: gap, tmlim: seconds });
       const answered = result.status === glpk.GLP_OPT || result.status === glpk.GLP_FEAS;
       if (!answered) return Promise.resolve(null);
       const assignment: Assignment = programme.groups.map(({ choices }, g) => choices.findIndex((_, c) => result.vars[variable(g, c)] > 0.5));
-      return Promise.resolve({ assignment, provenGap: result.status === glpk.GLP_OPT ? 0 : null });
+      return Promise.resolve({ assignment, provenGap: result.status === glpk.GLP_OPT ? 0 : null, stopped: result.status !== glpk.GLP_OPT && performance.now() - start > 900 * seconds });
     },
     relaxed: (programme) => {
       const { result } = glpk.solve(model(programme, false), { msglev: glpk.GLP_MSG_OFF, presol: false });

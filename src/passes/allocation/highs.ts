@@ -41,7 +41,7 @@ export const highsEngine = async (): Promise<Engine> => {
     solve: (programme, { gap, seconds }) => {
       const { Status, Columns } = highs.solve(modelText(programme, true), { mip_rel_gap: gap, time_limit: seconds, output_flag: false });
       const chosen = programme.groups.map(({ choices }, g) => choices.findIndex((_, c) => (Columns[variable(g, c)]?.Primal ?? 0) > 0.5));
-      return Promise.resolve(Status === 'Infeasible' || chosen.includes(-1) ? null : { assignment: chosen, provenGap: Status === 'Optimal' ? gap : null });
+      return Promise.resolve(Status === 'Infeasible' || chosen.includes(-1) ? null : { assignment: chosen, provenGap: Status === 'Optimal' ? gap : null, stopped: Status !== 'Optimal' });
     },
     relaxed: (programme) => {
       const { Status, ObjectiveValue } = highs.solve(modelText(programme, false), { output_flag: false });

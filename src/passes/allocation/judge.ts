@@ -28,7 +28,10 @@ export interface Judge {
   readonly count: number;
   /** length of a row of the first output; null where it is no rows of classes */
   readonly classes: number | null;
-  of(graph: Graph<'float' | 'quant'>): Promise<Judgement>;
+  /** what the graphs are run on, the first `count` of them */
+  readonly samples: Samples;
+  /** `from`: what a graph that begins in the middle takes, sample by sample */
+  of(graph: Graph<'float' | 'quant'>, from?: Samples): Promise<Judgement>;
 }
 
 /** An output of more axes than this is an image or a map, not rows of classes. */
@@ -81,9 +84,9 @@ export const openJudge = async (reference: Graph<'float'>, { samples, labels }: 
   const probabilities = classes !== null && areProbabilities(exact[0][0], classes);
   const believed = classes === null ? [] : exact.map(([first]) => rowsOf(first, classes, probabilities));
   return {
-    count, classes,
-    async of(graph) {
-      const found = await outputsOf(graph, samples, count, progress);
+    count, classes, samples,
+    async of(graph, from = samples) {
+      const found = await outputsOf(graph, from, count, progress);
       const sums = exact[0].map(() => ({ signal: 0, noise: 0 }));
       let [kl, drop, rows] = [0, 0, 0];
       found.forEach((outputs, i) => {

@@ -46,6 +46,33 @@ export const tiedByReading = (graph: Graph<'float'>, layers: readonly Layer[]): 
   return groups.map(({ members }) => members).sort((a, b) => a[0] - b[0]);
 };
 
+/** Ops that only move the elements of one operand. */
+const moves: ReadonlySet<string> = new Set(['reshape', 'transpose', 'slice']);
+
+/**
+ * Layers by index, those together that make the queries, keys and values of one attention from one value: their weights are three parts of one
+ * matrix, and programs may compute them as such.
+ */
+export const tiedHeads = (graph: Graph<'float'>, layers: readonly Layer[]): readonly (readonly number[])[] => {
+  const made = new Map(layers.map(({ node }, i) => [node.output, i]));
+  const nodeOf = new Map(graph.nodes.map((node) => [node.output, node]));
+  const alike = new UnionFind<number>();
+  /** the layer whose outputs these are, under another shape or order */
+  const layerBehind = (value: Value): number | null => {
+    const found = made.get(value);
+    if (found !== undefined) return layers[found].parameters > 0 ? found : null;
+    const node = nodeOf.get(value);
+    return node !== undefined && moves.has(node.op) ? layerBehind(node.inputs['x'] as Value) : null;
+  };
+  for (const { node } of layers.filter(({ node: { op } }) => op === 'attention')) {
+    const behind = ['q', 'k', 'v'].flatMap((slot) => layerBehind(node.inputs[slot] as Value) ?? []);
+    for (const i of behind) for (const j of behind) if (layers[i].node.inputs['x'] === layers[j].node.inputs['x']) alike.join(i, j);
+  }
+  const groups = new Map<number, number[]>();
+  layers.forEach((_, i) => groups.set(alike.find(i), [...(groups.get(alike.find(i)) ?? []), i]));
+  return [...groups.values()].sort((a, b) => a[0] - b[0]);
+};
+
 /** The graph with widths written on layers, by name. Layers that are not named keep theirs. */
 export const withWidths = (graph: Graph<'float'>, widths: ReadonlyMap<string, ChosenWidths>): Graph<'float'> =>
   mapGraph(graph, 'float', (node, now, b) => {

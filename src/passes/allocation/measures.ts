@@ -34,7 +34,7 @@ const ownErrors = (probe: Probe): Promise<readonly ReadonlyMap<string, number>[]
     const byWeight = new Map<number, number>();
     for (const widths of choices[i]) {
       const key = widths.weights ?? 0;
-      if (!byWeight.has(key)) byWeight.set(key, rows[i] === null ? 0 : outputError(await variants.weight(layer, { weights: key, activations: 8 }), layer, rows[i]));
+      if (!byWeight.has(key)) byWeight.set(key, rows[i] === null ? 0 : outputError(variants.weight(layer, key), layer, rows[i]));
       own.set(printWidths(widths), byWeight.get(key)! + await activationError(probe, layer, widths));
     }
     found.push(monotone(choices[i], own));
@@ -96,7 +96,7 @@ export const curvature: Measure = {
         const key = printWidths(widths);
         if (layer.parameters === 0) { own.set(key, 0); continue; }
         const exact = constantOf(layer.node.inputs['weight'] as Value)!.data as Float32Array;
-        const rounded = dequantized(await variants.weight(layer, widths)).data as Float32Array;
+        const rounded = dequantized(variants.weight(layer, widths.weights!)).data as Float32Array;
         own.set(key, diagonal[i] * rounded.reduce((sum, w, k) => sum + (w - exact[k]) ** 2, 0) + await activationError(probe, layer, widths));
       }
       losses.push(monotone(choices[i], own));

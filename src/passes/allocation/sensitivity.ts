@@ -11,7 +11,8 @@ import type { PassContext } from '../pass.ts';
 import { layerRows } from '../reconstruction/layer-rows.ts';
 import type { Judge, Judgement } from './judge.ts';
 import type { Layer } from './layers.ts';
-import type { Variants } from './variants.ts';
+import { openTails } from './tails.ts';
+import type { Variants, Widths } from './variants.ts';
 
 /** Loss of a layer at widths; layers by position. Larger is worse; comparable between layers of one table. */
 export interface LossTable {
@@ -65,6 +66,7 @@ export const oneAtATime = async ({ layers, choices, variants, judge, remember, p
   let done = 0;
   const baseGraph = await variants.uniform(baseWidths);
   const base = await remember('base', () => judge.of(baseGraph));
+  const tails = openTails(baseGraph, judge, layers.map(({ name }) => name));
   const found: Map<string, Judgement>[] = [];
   for (const [i, layer] of layers.entries()) {
     const own = new Map<string, Judgement>();
@@ -72,18 +74,17 @@ export const oneAtATime = async ({ layers, choices, variants, judge, remember, p
       const key = printWidths(widths);
       progress(done++, total);
       const same = (widths.weights ?? 8) === 8 && widths.activations === 8;
-      own.set(key, same ? base : await remember(`${layer.name} ${key}`, async () => judge.of(await changed(layer, widths, baseGraph, variants, layers))));
+      own.set(key, same ? base : await remember(`${layer.name} ${key}`, async () => (widths.activations === baseWidths.activations
+        ? tails.of(await variants.withWeight(baseGraph, layer, widths.weights!), layer.name) : judge.of(await variants.composed(changed(layer, widths, layers))))));
     }
     found.push(own);
   }
   return { base, layers: found };
 };
 
-const changed = async (layer: Layer, widths: ChosenWidths, base: Graph<'quant'>, variants: Variants, layers: readonly Layer[]): Promise<Graph<'quant'>> => {
-  if (widths.activations === baseWidths.activations) return variants.withLayer(base, layer, widths);
-  return variants.quantized(new Map(layers.map(({ name, parameters }) =>
-    [name, name === layer.name ? widths : { weights: parameters > 0 ? 8 : null, activations: 8 }])));
-};
+/** The base with other widths in one layer. */
+const changed = (layer: Layer, widths: ChosenWidths, layers: readonly Layer[]): Widths =>
+  new Map(layers.map(({ name, parameters }) => [name, name === layer.name ? widths : parameters > 0 ? baseWidths : { weights: null, activations: baseWidths.activations }]));
 
 /** Increases over the base, at least this share of it: a measurement cannot tell less from none. */
 const LEAST_SHARE = 1e-4;

@@ -9,6 +9,7 @@ import { improved, isFeasible, leastUsage, lossOf, usageOf, withoutDominated, ty
 export interface SolverOptions {
   /** relative gap at which an engine may stop */
   readonly gap: number;
+  /** 0: the engine is not asked, only for the bound */
   readonly seconds: number;
 }
 
@@ -25,6 +26,8 @@ export interface Found {
   readonly assignment: Assignment;
   /** relative distance from the optimum that the engine has proven; null where it stopped before it had */
   readonly provenGap: number | null;
+  /** it stopped because its time was up */
+  readonly stopped: boolean;
 }
 
 export interface Solution {
@@ -35,6 +38,8 @@ export interface Solution {
   readonly bound: number;
   /** (loss − bound)/|bound|, 0 when the answer is proven best */
   readonly gap: number;
+  /** the engine ran out of time before it was done */
+  readonly stopped: boolean;
 }
 
 export const defaultSolverOptions: SolverOptions = { gap: 1e-4, seconds: 8 };
@@ -45,7 +50,7 @@ export const solve = async (programme: Programme, engine: Engine, options: Solve
   const { programme: smaller, kept } = withoutDominated(programme);
   const relaxed = await engine.relaxed(smaller);
   if (relaxed === null) throw new CompileError(await jointlyInfeasible(smaller, engine), 'budget');
-  const found = await engine.solve(smaller, options);
+  const found = options.seconds > 0 ? await engine.solve(smaller, options) : null;
   if (found !== null && !isFeasible(smaller, found.assignment)) throw new CompileError(errors.internal(`${engine.name} broke a limit`), 'internal');
   const start = found?.assignment ?? frugal(smaller);
   if (start === null) throw new CompileError(errors.noAllocation(options.seconds), 'budget');
@@ -54,7 +59,7 @@ export const solve = async (programme: Programme, engine: Engine, options: Solve
   const loss = lossOf(programme, assignment);
   const proven = found === null || found.provenGap === null ? relaxed.loss : Math.max(relaxed.loss, lossOf(smaller, found.assignment) - found.provenGap * Math.abs(lossOf(smaller, found.assignment)));
   const bound = Math.min(loss, proven);
-  return { assignment, loss, usage: usageOf(programme, assignment), bound, gap: bound === loss ? 0 : (loss - bound) / Math.abs(bound) };
+  return { assignment, loss, usage: usageOf(programme, assignment), bound, gap: bound === loss ? 0 : (loss - bound) / Math.abs(bound), stopped: found === null || found.stopped };
 };
 
 /**

@@ -1,7 +1,7 @@
 /**
- * Quantised graphs that differ in single layers. The steps that follow in the pipeline make one quantised graph for each width, the same
- * for all layers; a variant takes the rounded weight of a layer from one of them and the rest from another. So what is measured is what the
- * pipeline's own rounding does, and each weight is rounded once a width.
+ * Quantised graphs in which every layer has widths of its own. Two kinds: as the pipeline makes it, which is what a choice is judged by in
+ * the end; and composed, which is what many choices are compared by: activations as the pipeline quantises them, each weight from a store of
+ * roundings, each bias moved so that the layer's mean output stays.
  */
 import { CompileError } from '../../ir/diagnostic.ts';
 import { staticShape } from '../../ir/dim.ts';
@@ -13,63 +13,90 @@ import { dequantized } from '../../calibration/executor.ts';
 import { biasName, shiftedBias } from '../correct-bias.ts';
 import type { PassContext } from '../pass.ts';
 import { withWidths, type Layer } from './layers.ts';
+import { roundWeights, type Roundings } from './roundings.ts';
+
+/** Widths of every layer, by its name. */
+export type Widths = ReadonlyMap<string, ChosenWidths>;
 
 export interface Variants {
-  /** every layer at these widths, as the rest of the pipeline makes it */
+  composed(widths: Widths): Promise<Graph<'quant'>>;
+  /** every layer at these widths, composed */
   uniform(widths: ChosenWidths): Promise<Graph<'quant'>>;
   /** the kernel graph of it; null where the widths have none */
   kernels(widths: ChosenWidths): Promise<Graph<'kernel'> | null>;
-  /** the same for widths of single layers */
-  quantized(assignment: ReadonlyMap<string, ChosenWidths>): Promise<Graph<'quant'>>;
-  lowered(graph: Graph<'quant'>): Promise<Graph<'kernel'>>;
-  /** `base` with the weight of one layer as it is in the uniform graph of `bits` */
-  withLayer(base: Graph<'quant'>, layer: Layer, widths: ChosenWidths): Promise<Graph<'quant'>>;
+  /** a composed graph with other weights in one layer */
+  withWeight(base: Graph<'quant'>, layer: Layer, bits: number): Promise<Graph<'quant'>>;
   /** the rounded weight of a layer */
-  weight(layer: Layer, widths: ChosenWidths): Promise<Tensor>;
+  weight(layer: Layer, bits: number): Tensor;
+  /** as the pipeline makes it */
+  quantized(widths: Widths): Promise<Graph<'quant'>>;
+  lowered(graph: Graph<'quant'>): Promise<Graph<'kernel'>>;
 }
 
 /** Samples whose mean a layer's own bias correction is taken from. */
 const MEAN_SAMPLES = 64;
 
-/**
- * Options of passes while single widths are compared: a weight is fitted by itself, for in a variant the layers before it have other
- * widths than in the network it was fitted in.
- */
-const briefly: Readonly<Record<string, object>> = { 'fit-weights': { regression: 'off', target: 'layer', rounding: 'plane', steps: 8, samples: 32 } };
+/** Steps that composing takes the place of. */
+const rounding: ReadonlySet<string> = new Set(['fit-weights', 'quantize-weights', 'correct-bias']);
 
-export const openVariants = (graph: Graph<'float'>, layers: readonly Layer[], context: PassContext): Variants => {
+/** `bits`: widths of weights that may be asked for. */
+export const openVariants = (graph: Graph<'float'>, layers: readonly Layer[], bits: readonly number[], context: PassContext): Variants => {
   const quiet: PassContext = { ...context, note: () => undefined, warn: () => undefined, explain: () => undefined, settle: () => undefined };
-  const through = async <G extends Graph>(from: Graph, last: 'quant' | 'kernel', brief = false): Promise<G> => {
+  /** the graph after the steps from here to a stage, all but those that are skipped */
+  const through = async <G extends Graph>(from: Graph, last: 'quant' | 'kernel', skipped: ReadonlySet<string> = new Set()): Promise<G> => {
     let current = from;
     let reference: Graph<'float'> | null = from.stage === 'float' ? from as Graph<'float'> : graph;
     const steps = context.rest.slice(from.stage === 'float' ? 0 : context.rest.findIndex(({ pass }) => pass.from === 'quant' && pass.to === 'kernel'));
     for (const [i, { pass, options }] of steps.entries()) {
       if (last === 'quant' && pass.to === 'kernel') break;
+      if (skipped.has(pass.name)) continue;
       if (current.stage === 'float' && pass.to !== 'float') reference = current as Graph<'float'>;
-      current = await pass.run(current, brief ? { ...options, ...briefly[pass.name] } : options, { ...quiet, reference, rest: steps.slice(i + 1) }) as Graph;
+      current = await pass.run(current, options, { ...quiet, reference, rest: steps.slice(i + 1) }) as Graph;
     }
     return current as G;
   };
-  const marked = (assignment: ReadonlyMap<string, ChosenWidths>): Graph<'float'> => {
-    const made = withWidths(graph, assignment);
+  const marked = (widths: Widths): Graph<'float'> => {
+    const made = withWidths(graph, widths);
     context.calibration?.sameValues?.(made, graph);
     return made;
   };
+  let roundings: ReadonlyMap<string, Roundings> | null = null;
+  const weight = ({ name }: Layer, width: number): Tensor => (roundings ??= roundWeights(graph, layers, bits, context)).get(name)!.get(width)!;
+  const byName = new Map(layers.map((layer) => [layer.name, layer]));
+  const corrects = context.rest.some(({ pass }) => pass.name === 'correct-bias' || pass.name === 'fit-weights');
+  /** every layer of a quantised graph with the weight of these bits, unless it has it already; null: leave the layer alone */
+  const reweighted = async (base: Graph<'quant'>, bitsOf: (layer: Layer) => number | null): Promise<Graph<'quant'>> => {
+    const means = corrects ? await context.calibration!.channelMeans(graph, MEAN_SAMPLES) : null;
+    return mapGraph(base, 'quant', (own, now, b) => {
+      const layer = byName.get(own.output.name);
+      const width = layer === undefined || layer.parameters === 0 ? null : bitsOf(layer);
+      if (layer === undefined || width === null) return null;
+      const [before, after] = [constantOf(own.inputs['weight'] as Value)!, weight(layer, width)];
+      const mean = means?.get((layer.node.inputs['x'] as Value).name);
+      const bias = mean === undefined ? {} : { bias: b.constant(biasName(own), shiftedBias(own, keptMeans(own, before, after, mean))) };
+      return b.copy(own, { ...mapOperands(own, now), weight: b.constant((own.inputs['weight'] as Value).name, after), ...bias });
+    });
+  };
+  /** activations alone, by the widths that decide them */
+  const acting = new Map<string, Promise<Graph<'quant'>>>();
+  const activated = (widths: Widths): Promise<Graph<'quant'>> => {
+    const key = layers.map(({ name }) => widths.get(name)!.activations).join(' ');
+    const found = acting.get(key) ?? through<Graph<'quant'>>(marked(widths), 'quant', rounding);
+    if (!acting.has(key) && acting.size < MOST_KNOWN) acting.set(key, found);
+    return found;
+  };
+  const composed = async (widths: Widths): Promise<Graph<'quant'>> => reweighted(await activated(widths), ({ name }) => widths.get(name)!.weights);
   const known = new Map<string, Promise<Graph<'quant'>>>();
-  const everywhere = (widths: ChosenWidths): ReadonlyMap<string, ChosenWidths> =>
-    new Map(layers.map(({ name, parameters }) => [name, parameters > 0 ? widths : { weights: null, activations: widths.activations }]));
   const uniform = (widths: ChosenWidths): Promise<Graph<'quant'>> => {
     const key = printWidths(widths);
-    const found = known.get(key) ?? through<Graph<'quant'>>(marked(everywhere(widths)), 'quant', true);
+    const found = known.get(key) ?? composed(new Map(layers.map(({ name, parameters }) => [name, parameters > 0 ? widths : { weights: null, activations: widths.activations }])));
     known.set(key, found);
     return found;
   };
-  const corrects = context.rest.some(({ pass }) => pass.name === 'correct-bias' || pass.name === 'fit-weights');
-  const nodeIn = (quantized: Graph<'quant'>, name: string): Node => quantized.nodes.find(({ output }) => output.name === name)!;
-  const weightIn = (quantized: Graph<'quant'>, name: string): Tensor => constantOf(nodeIn(quantized, name).inputs['weight'] as Value)!;
   return {
-    uniform,
-    quantized: (assignment) => through(marked(assignment), 'quant'),
+    composed, uniform, weight,
+    withWeight: (base, layer, width) => reweighted(base, (other) => (other.name === layer.name ? width : null)),
+    quantized: (widths) => through(marked(widths), 'quant'),
     lowered: (quantized) => through(quantized, 'kernel'),
     async kernels(widths) {
       try {
@@ -80,20 +107,11 @@ export const openVariants = (graph: Graph<'float'>, layers: readonly Layer[], co
         throw cause;
       }
     },
-    weight: async ({ name }, widths) => weightIn(await uniform(widths), name),
-    async withLayer(base, { name, node }, widths) {
-      const weight = weightIn(await uniform(widths), name);
-      const before = weightIn(base, name);
-      const means = corrects ? (await context.calibration!.channelMeans(graph, MEAN_SAMPLES)).get((node.inputs['x'] as Value).name) : undefined;
-      return mapGraph(base, 'quant', (own, now, b) => {
-        if (own.output.name !== name) return null;
-        const operands = mapOperands(own, now);
-        const bias = means === undefined ? {} : { bias: b.constant(biasName(own), shiftedBias(own, keptMeans(own, before, weight, means))) };
-        return b.copy(own, { ...operands, weight: b.constant((own.inputs['weight'] as Value).name, weight), ...bias });
-      });
-    },
   };
 };
+
+/** Graphs of activations that are kept; most have one width throughout. */
+const MOST_KNOWN = 16;
 
 /** −(W_after − W_before)·E[x], the shift of the bias with which the mean output stays. Borders of a convolution count as inside. */
 const keptMeans = ({ attrs }: Node, before: Tensor, after: Tensor, means: Float64Array): Float64Array => {

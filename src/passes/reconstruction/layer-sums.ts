@@ -10,8 +10,8 @@ import { productSum } from '../../numerics/linalg.ts';
 
 export interface LayerSums {
   readonly rows: number;
-  /** x [rows, depth] and r [rows, outputs] */
-  add(x: Float32Array, r: Float32Array): void;
+  /** x [rows, depth] and r [rows, outputs]; without outputs there is no cross and r is not read */
+  add(x: Float32Array, r?: Float32Array): void;
   /** [depth, depth] */
   covariance(): Float64Array;
   /** [outputs, depth] */
@@ -32,7 +32,7 @@ export const layerSums = (depth: number, outputs: number): LayerSums => {
       const left = new Float32Array(count * width).fill(1);
       for (let i = 0; i < count; i++) for (let k = 0; k < depth; k++) left[i * width + k] = x[i * depth + k] - origin[k];
       gram.add(left, left);
-      mixed.add(r, left);
+      if (outputs > 0) mixed.add(r!, left);
     },
     covariance() {
       const centred = new Float64Array(depth * depth);

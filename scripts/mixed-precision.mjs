@@ -1,0 +1,162 @@
+// Measures mixed precision on the labelled models of scripts/models.mjs and writes docs/mixed-precision.md:
+//   npm run mixed-precision -- [--only name,…] [--parts w4a8,w6a8,drop,latency] [--count n] [--fresh] [--page]
+// Every finished cell is kept in out/mixed-precision/<model>.json with a digest of the compiler, so an interrupted run goes on where it stopped;
+// --page only writes the page from what is there. `w4a8` and `w6a8` compile a model uniformly, take the bytes of its weights as a budget of size,
+// and compile it with bits of its own for every layer; `drop` finds the smallest program within one percent; `latency` times the kernels of some
+// models, compiles within a budget of latency by that table, and times the whole programs: give it a machine that does nothing else.
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { resourceText } from '../dist/passes/allocation/budget.js';
+import { compile, openSamples } from '../dist/index.js';
+import { compilerDigest, judge, openSet } from './labelled.mjs';
+import { models, root } from './models.mjs';
+
+const { values: options } = parseArgs({ options: {
+  only: { type: 'string' }, parts: { type: 'string', default: 'w4a8,w6a8,drop' }, count: { type: 'string', default: '2000' }, fresh: { type: 'boolean' }, page: { type: 'boolean' },
+} });
+const uniforms = ['w4a8', 'w6a8'];
+const dropped = ['mlperf-tiny-ic', 'mlperf-tiny-kws', 'resnet20', 'cct', 'mobilenet-v1-0.25-224'];
+const store = join(root, 'out', 'mixed-precision');
+const fileOf = (model) => join(store, `${model}.json`);
+const known = new Map();
+const cellsOf = (model) => {
+  if (!known.has(model)) known.set(model, !(options.fresh && !options.page) && existsSync(fileOf(model)) ? JSON.parse(readFileSync(fileOf(model), 'utf8')) : {});
+  return known.get(model);
+};
+const save = (model) => {
+  mkdirSync(store, { recursive: true });
+  writeFileSync(`${fileOf(model)}.part`, JSON.stringify(cellsOf(model), null, 1));
+  renameSync(`${fileOf(model)}.part`, fileOf(model));
+};
+
+/** Seconds by what was in progress, for the steps of the allocation. */
+const stopwatch = () => {
+  const steps = ['price widths', 'sensitivity', 'try out widths', 'refine', 'smallest network'];
+  const seconds = Object.fromEntries(steps.map((step) => [step, 0]));
+  let [current, since] = [null, performance.now()];
+  const turn = (next) => {
+    const now = performance.now();
+    if (current !== null) seconds[current] += (now - since) / 1000;
+    [current, since] = [next, now];
+  };
+  return {
+    onProgress: (label) => { const step = steps.find((one) => label.startsWith(one)); if (step !== undefined && step !== current) turn(step); },
+    observers: [{ after: ({ pass }) => { if (pass.name === 'allocate-bits') turn(null); } }],
+    seconds,
+  };
+};
+
+/** A model compiled to WebAssembly and judged on its labelled set. */
+const measured = async (set, { bits, budget }) => {
+  const { entry, bytes, normalization } = set;
+  const watch = stopwatch();
+  const start = performance.now();
+  const compiled = await compile(bytes, {
+    name: 'net', targets: ['wasm'], bits, openSamples: (inputs) => openSamples(join(entry.data, 'calib.npy'), inputs), ...(normalization ? { normalization } : {}),
+    ...(budget === undefined ? {} : { allocation: { budget } }), onProgress: watch.onProgress, observers: watch.observers,
+  });
+  const seconds = (performance.now() - start) / 1000;
+  const allocation = compiled.records.find(({ pass }) => pass === 'allocate-bits')?.parts.allocation;
+  const own = allocation === undefined ? {} : {
+    steps: watch.seconds, layers: allocation.layers.map(({ name, chosen, parameters }) => ({ name, chosen, parameters })), candidates: allocation.candidates, limits: allocation.limits,
+    loss: allocation.loss, drop: allocation.drop, samples: allocation.samples,
+  };
+  return { seconds, weightBytes: compiled.targets[0].weightBytes, ...own, ...await judge(set, compiled) };
+};
+
+const run = async () => {
+  const digest = compilerDigest();
+  const parts = options.parts.split(',');
+  const entries = models.filter(({ name, present }) => present && (!options.only || options.only.split(',').includes(name)));
+  for (const entry of entries) {
+    const cells = cellsOf(entry.name);
+    let set = null;
+    const cell = async (key, request) => {
+      if (cells[key]?.compiler === digest) return cells[key];
+      process.stderr.write(`${entry.name} ${key} …\n`);
+      set ??= openSet(entry, Number(options.count));
+      cells[key] = { compiler: digest, ...await measured(set, request()) };
+      save(entry.name);
+      return cells[key];
+    };
+    for (const bits of uniforms.filter((one) => parts.includes(one))) {
+      const { weightBytes } = await cell(`${bits} uniform`, () => ({ bits }));
+      await cell(`${bits} mixed`, () => ({ bits: 'mixed', budget: `size=${weightBytes}` }));
+    }
+    if (parts.includes('drop') && dropped.includes(entry.name)) {
+      await cell('w8a8 uniform', () => ({ bits: 'w8a8' }));
+      await cell('drop', () => ({ bits: 'mixed', budget: 'drop=1%' }));
+    }
+  }
+};
+
+// ---- the page
+
+const percent = (x) => (x * 100).toFixed(2).replace('-0.00', '0.00');
+const table = (head, rows, left = 2) => [head, head.map((_, i) => (i < left ? '---' : '--:')), ...rows].map((row) => `| ${row.join(' | ')} |`).join('\n');
+/** Bits of the weights, mean over the parameters, and how many layers have which. */
+const bitsOf = ({ layers }) => {
+  const weighted = layers.filter(({ parameters }) => parameters > 0).map(({ chosen, parameters }) => ({ bits: Number(/^w(\d)/.exec(chosen)[1]), parameters }));
+  const total = weighted.reduce((sum, { parameters }) => sum + parameters, 0);
+  const counts = new Map();
+  for (const { bits } of weighted) counts.set(bits, (counts.get(bits) ?? 0) + 1);
+  return `${(weighted.reduce((sum, { bits, parameters }) => sum + bits * parameters, 0) / total).toFixed(2)} (${[...counts].sort(([a], [b]) => b - a).map(([bits, count]) => `${count}×${bits}`).join(' ')})`;
+};
+const page = () => {
+  const digest = compilerDigest();
+  const aged = (one) => (one.compiler === digest ? '' : ' †');
+  const present = models.filter(({ name }) => Object.keys(cellsOf(name)).length > 0);
+  const pairs = present.flatMap(({ name }) => uniforms.flatMap((bits) => {
+    const [uniform, mixed] = ['uniform', 'mixed'].map((kind) => cellsOf(name)[`${bits} ${kind}`]);
+    return uniform === undefined || mixed === undefined ? [] : [{ name, bits, uniform, mixed }];
+  }));
+  const rows = pairs.map(({ name, bits, uniform, mixed }) => {
+    const both = (of) => `${of(uniform)} → ${of(mixed)}`;
+    const better = [mixed.top1 > uniform.top1 && 'top-1', mixed.sqnrDb > uniform.sqnrDb && 'SQNR', mixed.crossEntropy < uniform.crossEntropy && 'cross entropy'].filter((one) => one);
+    return [name, bits, uniform.count, percent(uniform.float.top1), both(({ top1 }) => percent(top1)) + aged(mixed), both(({ sqnrDb }) => sqnrDb.toFixed(1)), both(({ agreement }) => percent(agreement)), both(({ crossEntropy }) => crossEntropy.toFixed(3)),
+      better.join(', ') || '**none**', both(({ weightBytes }) => weightBytes), bitsOf(mixed), both(({ seconds }) => seconds.toFixed(0))];
+  });
+  const beaten = pairs.filter(({ uniform, mixed }) => mixed.top1 > uniform.top1 || mixed.sqnrDb > uniform.sqnrDb).length;
+  const steps = pairs.map(({ name, bits, mixed }) => [name, bits, mixed.samples, ...Object.values(mixed.steps).slice(0, 4).map((s) => s.toFixed(0)), (mixed.seconds - Object.values(mixed.steps).reduce((a, b) => a + b, 0)).toFixed(0)]);
+  const drops = present.flatMap(({ name }) => {
+    const [wide, small] = ['w8a8 uniform', 'drop'].map((key) => cellsOf(name)[key]);
+    if (wide === undefined || small === undefined) return [];
+    return [[name, `${small.weightBytes} of ${wide.weightBytes}`, `${((100 * small.weightBytes) / wide.weightBytes).toFixed(1)} %`, bitsOf(small), `${percent(small.drop.value)} on ${small.drop.samples}`, small.count,
+      percent(small.float.top1 - small.top1) + aged(small), percent(wide.float.top1 - wide.top1), percent(small.agreement), small.seconds.toFixed(0)]];
+  });
+  const missing = models.flatMap(({ name }) => uniforms.filter((bits) => !pairs.some((one) => one.name === name && one.bits === bits)).map((bits) => `${name} ${bits}`));
+  const old = present.some(({ name }) => Object.values(cellsOf(name)).some((one) => aged(one) !== ''));
+  writeFileSync(join(root, 'docs', 'mixed-precision.md'), `# Mixed precision
+
+What \`--budget\` brings on the labelled models of docs/accuracy.md: programs for WebAssembly, by the default pipeline (\`--effort normal\`), activations of 8 bits.
+Top-1 and drop in percent, on n labelled samples that no step of the compilation saw; SQNR of the outputs in dB against the float model; agreement is the share of samples with the float
+model's class; cross entropy in nats. Seconds are those of one compilation on a machine that did other work as well.
+Regenerate with \`npm run mixed-precision\`${missing.length > 0 ? `.\nNot measured: ${missing.join('; ')}` : ''}.${old ? '\n†: measured with another state of the compiler than the newest cells.' : ''}
+
+## At the bytes of a uniform network
+
+Uniform → mixed: the budget is \`size=\` the bytes of the weights of the uniform program, and mixed bits have to be better within it. They are better in top-1 or SQNR
+in ${beaten} of ${pairs.length} cases. Bits of the weights: their mean over the parameters, and the layers that have each width.
+
+${table(['model', 'bytes of', 'n', 'float top-1', 'top-1', 'SQNR', 'agreement', 'cross entropy', 'better in', 'weight bytes', 'bits', 'seconds'], rows)}
+
+## The smallest network within a drop
+
+\`--budget drop=1%\`: top-1 may lose one percent against the float model, judged without labels on part of the calibration samples that is held out from everything else.
+Beside it the size of the uniform w8a8 program and the drop on the labelled set.
+
+${drops.length === 0 ? 'Not measured.' : table(['model', 'weight bytes', 'of w8a8', 'bits', 'drop when chosen', 'n', 'drop', 'drop of w8a8', 'agreement', 'seconds'], drops, 1)}
+
+## Where the time goes
+
+Seconds of each step of the choice, and of the rest of the compilation. Single layers are measured on the given number of samples.
+
+${table(['model', 'bytes of', 'samples', 'price widths', 'sensitivity', 'try out', 'refine', 'the rest'], steps)}
+`);
+  process.stderr.write(`docs/mixed-precision.md: ${rows.length} rows\n`);
+};
+
+if (!options.page) await run();
+page();

@@ -1,0 +1,115 @@
+/**
+ * Better widths around those that a programme gave. Its losses were measured one layer at a time in a network of 8 bits; near the answer,
+ * where many layers have few bits, the same step costs something else. So each layer's next wider and next narrower width are measured in
+ * the network that was chosen, the programme is solved among them, and what comes out is measured; again, as long as that is better.
+ */
+import { printWidths, type ChosenWidths } from '../../ir/ops/widths.ts';
+import type { Judge, Judgement } from './judge.ts';
+import { programmeOf, widthsOf, type Material } from './modelling.ts';
+import type { Assignment } from './programme.ts';
+import { solve, type Engine, type SolverOptions } from './solver.ts';
+import { openTails } from './tails.ts';
+import type { Variants, Widths } from './variants.ts';
+
+/** What is to be least: the loss of class probabilities and of the outputs, each in units of a network to compare with; ½ + ½ there. */
+export type Objective = (judgement: Judgement) => number;
+const LEAST_UNIT = 1e-12;
+export const objectiveIn = (unit: Judgement): Objective => ({ kl, noise }) => {
+  const quality = noise / Math.max(unit.noise, LEAST_UNIT);
+  return kl === null || unit.kl === null ? quality : (kl / Math.max(unit.kl, LEAST_UNIT) + quality) / 2;
+};
+
+export interface Comparison {
+  readonly variants: Variants;
+  readonly judge: Judge;
+  remember<T>(key: string, measure: () => Promise<T>): Promise<T>;
+}
+
+/** Names widths of a whole network, for what is remembered. */
+export const keyOf = (widths: Widths): string => [...widths].map(([name, own]) => `${name}=${printWidths(own)}`).join(' ');
+
+/** Judgement of the composed network. */
+export const judged = ({ variants, judge, remember }: Comparison, widths: Widths): Promise<Judgement> =>
+  remember(`network ${keyOf(widths)}`, async () => judge.of(await variants.composed(widths)));
+
+export interface Refinement {
+  readonly material: Material;
+  readonly limits: readonly number[];
+  readonly engine: Engine;
+  readonly options: SolverOptions;
+  readonly comparison: Comparison;
+  readonly objective: Objective;
+  progress(done: number, total: number): void;
+}
+
+const ROUNDS = 2;
+/** A round that improves less than this is the last. */
+const WORTHWHILE = 0.01;
+
+export const refined = async (start: Assignment, refinement: Refinement): Promise<Assignment> => {
+  const { material, limits, engine, options, comparison, objective } = refinement;
+  const model = programmeOf(material, { name: 'none', loss: () => 0 }, limits);
+  let current = start;
+  let loss = objective(await judged(comparison, widthsOf(material, model, current)));
+  for (let round = 0; round < ROUNDS; round++) {
+    const steps = await stepsAround(current, loss, refinement, round);
+    const local = {
+      limits: model.programme.limits,
+      groups: model.programme.groups.map(({ name, choices }, g) => ({ name, choices: steps[g].map(({ choice, gain }) => ({ ...choices[choice], loss: -gain })) })),
+    };
+    const solution = await solve(local, engine, options);
+    const next = solution.assignment.map((choice, g) => steps[g][choice].choice);
+    if (next.every((choice, g) => choice === current[g])) break;
+    const found = objective(await judged(comparison, widthsOf(material, model, next)));
+    if (found >= loss) break;
+    const gain = 1 - found / loss;
+    [current, loss] = [next, found];
+    if (gain < WORTHWHILE) break;
+  }
+  return current;
+};
+
+/** For each group where it stands and one step up and down, with the measured gain; a step to more bits gains at least nothing. */
+const stepsAround = async (
+  current: Assignment, loss: number, { material, limits, comparison, objective, progress }: Refinement, round: number,
+): Promise<readonly (readonly { readonly choice: number; readonly gain: number }[])[]> => {
+  const { variants, judge, remember } = comparison;
+  const model = programmeOf(material, { name: 'none', loss: () => 0 }, limits);
+  const widths = widthsOf(material, model, current);
+  const key = keyOf(widths);
+  const base = await variants.composed(widths);
+  const tails = openTails(base, judge, material.layers.map(({ name }) => name));
+  const found: { readonly choice: number; readonly gain: number }[][] = [];
+  for (const [g, members] of material.groups.entries()) {
+    progress(round * material.groups.length + g, ROUNDS * material.groups.length);
+    const own = [{ choice: current[g], gain: 0 }];
+    for (const choice of nextTo(model.options[g], current[g])) {
+      const to = model.options[g][choice];
+      const judgement = await remember(`${key} but ${members.map((i, m) => `${material.layers[i].name}=${printWidths(to[m])}`).join(' ')}`, async () => {
+        if (to.some(({ activations }, m) => activations !== model.options[g][current[g]][m].activations)) {
+          return judge.of(await variants.composed(new Map([...widths, ...members.map((i, m) => [material.layers[i].name, to[m]] as const)])));
+        }
+        let graph = base;
+        for (const [m, i] of members.entries()) if (to[m].weights !== null) graph = await variants.withWeight(graph, material.layers[i], to[m].weights);
+        return tails.of(graph, material.layers[members[0]].name);
+      });
+      const gain = loss - objective(judgement);
+      own.push({ choice, gain: isWider(to, model.options[g][current[g]]) ? Math.max(0, gain) : Math.min(0, gain) });
+    }
+    found.push(own);
+  }
+  return found;
+};
+
+const bitsOf = (members: readonly ChosenWidths[]): number => members.reduce((sum, { weights, activations }) => sum + (weights ?? 0) + activations, 0);
+const isWider = (a: readonly ChosenWidths[], b: readonly ChosenWidths[]): boolean => bitsOf(a) > bitsOf(b);
+
+/** Choices with the next more and the next fewer bits: of the weights alone, and of the activations alone. */
+const nextTo = (options: readonly (readonly ChosenWidths[])[], at: number): readonly number[] => {
+  const [weight, activation] = [(o: number) => options[o].reduce((sum, { weights }) => sum + (weights ?? 0), 0), (o: number) => options[o].reduce((sum, { activations }) => sum + activations, 0)];
+  const nearest = (own: (o: number) => number, fixed: (o: number) => number, sign: number): readonly number[] => {
+    const there = options.flatMap((_, o) => (fixed(o) === fixed(at) && sign * (own(o) - own(at)) > 0 ? [o] : []));
+    return there.length === 0 ? [] : [there.reduce((best, o) => (sign * (own(o) - own(best)) < 0 ? o : best))];
+  };
+  return [...new Set([1, -1].flatMap((sign) => [...nearest(weight, activation, sign), ...nearest(activation, weight, sign)]))];
+};

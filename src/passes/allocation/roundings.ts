@@ -1,0 +1,93 @@
+/**
+ * The weights of every layer at several widths, each layer rounded by itself as the pipeline would round it: on the nearest plane under the
+ * moments of what the layer reads where the pipeline fits weights, else to the nearest code. The moments are those of the float graph, and
+ * so they are taken once for all widths.
+ */
+import type { IntegerDType } from '../../ir/dtype.ts';
+import { staticShape } from '../../ir/dim.ts';
+import { constantOf, type Graph, type Value } from '../../ir/graph.ts';
+import { perChannel } from '../../ir/quant.ts';
+import { tensorType, type Tensor } from '../../ir/type.ts';
+import { frontierBytes, openFrontier, type Frontier } from '../../calibration/frontier.ts';
+import { quadraticForm, type QuadraticForm } from '../../numerics/quadratic-form.ts';
+import { dampingShare, deepestPlanes, planeRow } from '../fit-weights.ts';
+import type { PassContext } from '../pass.ts';
+import { quantizeRows } from '../quantize-weights.ts';
+import { layerRows, type LayerRows } from '../reconstruction/layer-rows.ts';
+import { layerSums } from '../reconstruction/layer-sums.ts';
+import type { Layer } from './layers.ts';
+
+/** Weights of a layer by their width. */
+export type Roundings = ReadonlyMap<number, Tensor>;
+
+/** Samples, rows for each number of a row, and steps of a channel: fewer than for the network that comes out, for only widths are compared. */
+const SAMPLES = 32;
+const ROWS_PER_NUMBER = 8;
+const FEWEST_ROWS = 2048;
+const STEPS = 8;
+/** Most bytes of values held at once. */
+const HELD_BYTES = 2 ** 29;
+/** Damping where the pipeline's own is not known. */
+const DAMPING = 0.01;
+
+export const roundWeights = (graph: Graph<'float'>, layers: readonly Layer[], bits: readonly number[], context: PassContext): ReadonlyMap<string, Roundings> => {
+  const found = new Map<string, Roundings>();
+  const weighted = new Map(layers.filter(({ parameters }) => parameters > 0).map((layer) => [layer.node, layer]));
+  const fitted = context.rest.find(({ pass }) => pass.name === 'fit-weights')?.options as { readonly damping?: number } | undefined;
+  const plain = (weight: Tensor): Roundings => new Map(bits.map((width) => [width, quantizeRows(weight, width)]));
+  if (fitted === undefined) {
+    for (const { name, node } of weighted.values()) found.set(name, plain(weightOf(node)));
+    return found;
+  }
+  const { samples } = context.calibration!;
+  const frontier = openFrontier(graph, samples, Math.max(1, Math.min(SAMPLES, samples.count, Math.floor(HELD_BYTES / frontierBytes(graph)))));
+  let left = weighted.size;
+  for (const [index, node] of graph.nodes.entries()) {
+    if (left === 0) break;
+    context.progress('round weights', index, graph.nodes.length);
+    const layer = weighted.get(node);
+    if (layer !== undefined) {
+      const rows = layerRows(node);
+      found.set(layer.name, rows.depth > deepestPlanes ? plain(weightOf(node)) : rounded(weightOf(node), rows, formsOf(node.inputs['x'] as Value, rows, frontier, fitted.damping ?? DAMPING), bits));
+      left--;
+    }
+    frontier.settle(node, frontier.evaluate(node));
+  }
+  return found;
+};
+
+const weightOf = ({ inputs }: Layer['node']): Tensor => constantOf(inputs['weight'] as Value)!;
+
+/** The damped covariance of what each group reads, at evenly spread positions of each sample. */
+const formsOf = (x: Value, rows: LayerRows, frontier: Frontier, damping: number): readonly QuadraticForm[] => {
+  const { depth, groups, positions } = rows;
+  const count = Math.min(positions, Math.ceil(Math.max(FEWEST_ROWS, ROWS_PER_NUMBER * depth) / frontier.count));
+  const sums = Array.from({ length: groups }, () => layerSums(depth, 0));
+  const read = new Float32Array(count * depth);
+  for (let i = 0; i < frontier.count; i++) {
+    const chosen = Int32Array.from({ length: count }, (_, k) => (Math.floor((k * positions) / count) + (count === positions ? 0 : i)) % positions);
+    const { data } = frontier.realsOf(x, i);
+    for (let group = 0; group < groups; group++) {
+      rows.gather(data as Float32Array, group, chosen, read);
+      sums[group].add(read);
+    }
+  }
+  return sums.map((own) => quadraticForm(own.covariance(), depth, dampingShare(damping, depth, own.rows)));
+};
+
+const rounded = (weight: Tensor, { depth, outputs }: LayerRows, forms: readonly QuadraticForm[], bits: readonly number[]): Roundings => {
+  const shape = staticShape(weight.type.shape);
+  const real = Float64Array.from(weight.data as Float32Array);
+  return new Map(bits.map((width) => {
+    const most = 2 ** (width - 1) - 1;
+    const codes = new Int8Array(real.length);
+    const scales: number[] = [];
+    for (let channel = 0; channel < shape[0]; channel++) {
+      const [from, to] = [channel * depth, (channel + 1) * depth];
+      const row = planeRow(forms[Math.floor(channel / outputs)], real.subarray(from, to), width, STEPS);
+      codes.set(row.codes, from);
+      scales.push(row.step);
+    }
+    return [width, { type: tensorType(`i${width}` as IntegerDType, shape, perChannel(scales, 0, [-most, most])), data: codes }];
+  }));
+};
