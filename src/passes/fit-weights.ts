@@ -8,7 +8,8 @@
  *  4. bias: the mean output of each channel becomes that of the float model.
  *
  * C is the covariance of the layer's inputs and R that of inputs and errors (reconstruction/layer-sums.ts), collected once for a layer. One
- * λ serves all steps, so each works on the same loss. Where a sum follows that adds the result to another value, the target is the sum of
+ * λ serves all steps, so each works on the same loss; it is chosen by what regression gains on samples that it was not fitted to
+ * (reconstruction/chosen-damping.ts), and where it gains nothing there is none. Where a sum follows that adds the result to another value, the target is the sum of
  * the float model less that value as it is by now: the layer makes up for errors of the residual stream as well.
  *
  *     %w = const : f32[64, 576]; %y = linear(%x, %w, %b)  →  %w = const : i4<axis 0: …>[64, 576]; %y = linear(%x, %w, %b.fitted)
@@ -35,6 +36,8 @@ import { addPerChannel, biasName, shiftedBias } from './correct-bias.ts';
 import { keepOption, keptWidths } from './kept-layers.ts';
 import { definePass, type PassContext } from './pass.ts';
 import { quantizeRows, weightOf } from './quantize-weights.ts';
+import { affordable } from './migration/trial.ts';
+import { chosenDamping } from './reconstruction/chosen-damping.ts';
 import { layerRows, type LayerRows } from './reconstruction/layer-rows.ts';
 import { layerSums, type LayerSums } from './reconstruction/layer-sums.ts';
 
@@ -49,6 +52,8 @@ export interface FitWeightsOptions {
   readonly samples: number;
 }
 
+/** Samples that are used where no number is asked for, as many as time allows. */
+const [FEWEST_SAMPLES, MOST_SAMPLES] = [128, 256];
 /** Most bytes of values held at once; fewer samples are used where a network is larger. */
 const HELD_BYTES = 2 ** 29;
 /** Rows that the sums of one layer are taken over, for each number of a row, and between which that lies. */
@@ -58,6 +63,8 @@ const [FEWEST_ROWS, MOST_ROWS] = [4096, 2 ** 15];
 const SUM_BUDGET = 6e9;
 /** Rows for each number of a row below which the damping grows in proportion. */
 const FEW_ROWS_PER_NUMBER = 8;
+/** Halves of the samples, each judged by what is fitted to the other. */
+const PARTS = 2;
 /** Deeper layers are rounded to the nearest code: a factorisation takes the cube of this. */
 export const deepestPlanes = 2560;
 
@@ -71,12 +78,12 @@ export const fitWeights = definePass<'quant', 'quant', FitWeightsOptions>({
   options: {
     bits: int('width of the weights, 2 to 8', 4),
     keep: keepOption,
-    damping: real('λ as a share of the mean variance of an input; more where samples are few', 0.01),
+    damping: real('λ as a share of the mean variance of an input, more where samples are few; 0: for each layer the share with the least loss on samples that it was not fitted to', 0),
     regression: oneOf('whether weights move before they are rounded', ['on', 'off'], 'on'),
     rounding: oneOf('nearest: each weight alone; plane: one after the other under the second moments of the inputs; refined: with flips and refitted steps', ['nearest', 'plane', 'refined'], 'refined'),
     target: oneOf('what a layer is fitted to: its own output in the float model, or the sum that it goes into', ['layer', 'sum'], 'sum'),
     steps: int('steps that are tried for each output channel', 16),
-    samples: int('most calibration samples that are used', 128),
+    samples: int('most calibration samples that are used; 0: 128, and up to 256 where the network is small', 0),
   },
   async run(graph, options, context) {
     const layers = graph.nodes.filter((node) => constantOf(weightOf(node))?.type.dtype === 'f32');
@@ -85,7 +92,8 @@ export const fitWeights = definePass<'quant', 'quant', FitWeightsOptions>({
     if (calibration === null) throw new CompileError(errors.needsData('fit-weights'), 'usage');
     if (reference === null) throw new CompileError(errors.needsReference('fit-weights'), 'usage');
     const bytes = frontierBytes(graph) + 2 * frontierBytes(reference);
-    const count = Math.max(1, Math.min(options.samples, calibration.samples.count, Math.floor(HELD_BYTES / bytes)));
+    const most = options.samples > 0 ? options.samples : affordable(reference, FEWEST_SAMPLES, MOST_SAMPLES);
+    const count = Math.max(1, Math.min(most, calibration.samples.count, Math.floor(HELD_BYTES / bytes)));
     return new Fitting(graph, reference, count, options, context).run();
   },
 });
@@ -191,11 +199,12 @@ class Fitting {
     const scales: number[] = [];
     for (const [group, sums] of this.collect(node, rows, residuals).entries()) {
       const covariance = sums.covariance();
-      const share = dampingShare(this.options.damping, rows.depth, sums.rows);
-      const form = quadraticForm(covariance, rows.depth, share);
+      const scale = dampingShare(1, rows.depth, sums.rows);
+      const damping = this.options.damping > 0 ? { share: this.options.damping * scale, regression: true } : chosenDamping(sums, rows.depth, rows.outputs, scale);
+      const form = quadraticForm(covariance, rows.depth, damping.share);
       const first = group * rows.outputs * rows.depth;
       const real = Float64Array.from((weight.data as Float32Array).subarray(first, first + rows.outputs * rows.depth));
-      if (this.options.regression === 'on') form.solve(sums.cross()).forEach((step, i) => { real[i] += step; });
+      if (this.options.regression === 'on' && damping.regression) form.solve(sums.cross()).forEach((step, i) => { real[i] += step; });
       for (let o = 0; o < rows.outputs; o++) {
         const w = real.subarray(o * rows.depth, (o + 1) * rows.depth);
         const plane = planeRow(form, w, bits, this.options.steps);
@@ -212,7 +221,7 @@ class Fitting {
     const { depth, outputs, groups, positions } = rows;
     const wanted = Math.min(MOST_ROWS, Math.max(FEWEST_ROWS, ROWS_PER_NUMBER * depth), Math.max(FEW_ROWS_PER_NUMBER * depth, Math.floor(SUM_BUDGET / depth ** 2)));
     const count = Math.min(positions, Math.ceil(wanted / this.quant.count));
-    const sums = Array.from({ length: groups }, () => layerSums(depth, outputs));
+    const sums = Array.from({ length: groups }, () => layerSums(depth, outputs, PARTS));
     const x = new Float32Array(count * depth);
     const r = new Float32Array(count * outputs);
     for (let i = 0; i < this.quant.count; i++) {
@@ -223,7 +232,7 @@ class Fitting {
       for (let group = 0; group < groups; group++) {
         rows.gather(inputs, group, chosen, x);
         for (let k = 0, at = 0; k < count; k++) for (let o = 0, from = (chosen[k] * groups + group) * outputs; o < outputs; o++) r[at++] = missing[from + o];
-        sums[group].add(x, r);
+        sums[group].add(x, r, i % PARTS);
       }
     }
     return sums;

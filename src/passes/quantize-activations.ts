@@ -9,7 +9,8 @@
  *  - values that move elements without arithmetic (reshape, concat, max pool, …) share one type;
  *  - the residual stream, logits, graph outputs, and sums of linear maps that are added to further ones are 16 bits wide;
  *  - what is multiplied by weights is `bits` wide, and what is multiplied by another activation `attention` bits: these widths decide
- *    what a multiplier costs. Of 16 bits only so many codes are used that sums of products with 8-bit weights stay within 32 bits. The network's inputs, pooled vectors, operands of tables and sums that passed no activation have 8;
+ *    what a multiplier costs. Of 16 bits only so many codes are used that sums of products with 8-bit weights stay within 32 bits. The network's inputs (16 where 8 would
+ *    drown what the first layer makes of them), pooled vectors, operands of tables and sums that passed no activation have 8;
  *  - widths chosen for a single layer (its attribute `widths`) stand in place of `bits` and `attention`;
  *  - a reader that wants fewer bits than a value has gets a copy (`quantize`);
  *  - attention and activation-by-activation products read symmetric codes, everything else affine ones: real = (code − zero)·scale.
@@ -31,7 +32,8 @@ import { Builder } from '../ir/build.ts';
 import type { Tensor, TensorType } from '../ir/type.ts';
 import { sizeOf } from '../ir/dim.ts';
 import type { Range } from '../calibration/range.ts';
-import type { RangeRequest, ValueRange } from '../calibration/calibration.ts';
+import { decibels } from '../calibration/metrics.ts';
+import type { ChannelMoments, RangeRequest, ValueRange } from '../calibration/calibration.ts';
 import { activationBounds, codesOfData, limitedType, narrowType, probabilities, symmetricType, unionOf, wideType, withShape } from './activation-types.ts';
 import { keepOption, keptWidths } from './kept-layers.ts';
 import { definePass } from './pass.ts';
@@ -72,7 +74,8 @@ export const quantizeActivations = definePass<'float', 'quant', QuantizeActivati
     const narrow = requestFor({ width: options.bits, symmetric: false }, options);
     if (narrow.method !== 'min-max') await calibration.ranges(graph, narrow);
     const extremes = await calibration.ranges(graph, requestFor(wide, options));
-    const typing = new Typing(graph, options, new Map([...extremes].flatMap(([name, { codes }]) => (codes === undefined ? [] : [[name, codes]]))));
+    const data = new Map([...extremes].flatMap(([name, { codes }]) => (codes === undefined ? [] : [[name, codes]])));
+    const typing = new Typing(graph, options, data, await calibration.channelMoments(graph));
     const ranges = new Map([[keyOf(wide), extremes]]);
     for (const form of typing.forms()) ranges.set(keyOf(form), await calibration.ranges(graph, requestFor(form, options)));
     return typing.quantGraph(({ name }, form) => {
@@ -147,6 +150,7 @@ class Typing {
   private readonly options: QuantizeActivationsOptions;
   /** graph inputs that the caller hands in as integers, and their type */
   private readonly data: ReadonlyMap<string, 'u8' | 'i16'>;
+  private readonly moments: ReadonlyMap<string, ChannelMoments>;
   private readonly kept: (node: Node) => number | null;
   private readonly users: ReadonlyMap<Value, readonly Node[]>;
   private readonly outputs: ReadonlySet<Value>;
@@ -155,10 +159,11 @@ class Typing {
   private readonly absorbed = new Map<Value, Node>();
   private readonly classes: ReadonlyMap<Value, Class>;
 
-  constructor(graph: Graph<'float'>, options: QuantizeActivationsOptions, data: ReadonlyMap<string, 'u8' | 'i16'>) {
+  constructor(graph: Graph<'float'>, options: QuantizeActivationsOptions, data: ReadonlyMap<string, 'u8' | 'i16'>, moments: ReadonlyMap<string, ChannelMoments>) {
     this.graph = graph;
     this.options = options;
     this.data = data;
+    this.moments = moments;
     this.kept = keptWidths(options.keep, graph);
     this.users = usersOf(graph);
     this.outputs = new Set(graph.outputs.map(({ value }) => value));
@@ -254,6 +259,7 @@ class Typing {
     if (some((_, def) => def?.op === 'softmax') || some((value) => this.isWide(value))) return { members, form: wide, readAt: null };
     if (members.some((value) => this.dataOf(value) === 'i16')) return { members, form: wide, readAt: 8 };
     const symmetric = readers.some((node) => traitOf(node).reads === 'activations');
+    if (some(({ def }) => def.op === 'input') && members.some((value) => this.needsFineCodes(value))) return { members, form: wide, readAt: 16 };
     const cheap = some((value, def) => value.def.op === 'input' || (def !== null && pooling.has(def.op) && sizeOf(value.type.shape) === value.type.shape.at(-1)));
     if (cheap) return { members, form: { width: 8, symmetric }, readAt: 8 };
     const wanted = readers.flatMap((node) => this.wants(node) ?? []);
@@ -261,6 +267,25 @@ class Typing {
     const summed = !activated && readers.some(({ op }) => elementwise.has(op));
     const width = wanted.length === 0 || summed ? Math.max(8, ...wanted) : Math.max(...wanted);
     return { members, form: width > 8 ? wide : { width, symmetric }, readAt: null };
+  }
+
+  /** Whether 8-bit codes of a value would drown what the layers that read it make of its channels: one wide channel sets the step for all. */
+  private needsFineCodes(value: Value): boolean {
+    const seen = this.moments.get(value.name);
+    if (seen === undefined) return false;
+    const step = (Math.max(0, ...seen.high) - Math.min(0, ...seen.low)) / 255;
+    return (this.users.get(value) ?? []).some((node) => {
+      const weight = constantOf((node.inputs as { weight?: Value }).weight ?? null);
+      if (weight === null || weight.type.dtype !== 'f32' || ((node.attrs['group'] as number | undefined) ?? 1) > 1) return false;
+      const depth = weight.type.shape.at(-1) as number;
+      let [signal, noise] = [0, 0];
+      (weight.data as Float32Array).forEach((w, i) => {
+        const c = i % depth;
+        signal += w * w * Math.max(0, seen.squares[c] - seen.mean[c] * seen.mean[c]);
+        noise += (w * w * step * step) / 12;
+      });
+      return decibels(signal, noise) < LEAST_INPUT_DB;
+    });
   }
 
   private dataOf(value: Value): 'u8' | 'i16' | null {
@@ -343,6 +368,9 @@ class Typing {
     return now(value);
   }
 }
+
+/** Signal to rounding noise that inputs must have behind the first layer with 8-bit codes; else they take 16 bits. */
+const LEAST_INPUT_DB = 30;
 
 /** 2^31 with room for codes that round up and are refitted. */
 const GREATEST_SUM = 0.8 * 2 ** 31;

@@ -45,7 +45,7 @@ const factsOf = (text: string): Calibration => {
     const list = (part: string): Float64Array => Float64Array.from(part.split(',').map(Number));
     return [name, { low: list(lows), high: list(highs) }] as const;
   }));
-  return { ranges: async () => ranges, channelRanges: async () => channels } as unknown as Calibration;
+  return { ranges: async () => ranges, channelRanges: async () => channels, channelMoments: async () => new Map() } as unknown as Calibration;
 };
 
 describe('pass cases', () => {

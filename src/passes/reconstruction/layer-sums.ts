@@ -10,33 +10,44 @@ import { productSum } from '../../numerics/linalg.ts';
 
 export interface LayerSums {
   readonly rows: number;
-  /** x [rows, depth] and r [rows, outputs]; without outputs there is no cross and r is not read */
-  add(x: Float32Array, r?: Float32Array): void;
-  /** [depth, depth] */
-  covariance(): Float64Array;
-  /** [outputs, depth] */
-  cross(): Float64Array;
+  rowsOf(part: number): number;
+  /** x [rows, depth] and r [rows, outputs], to the sums of one part of the samples; without outputs there is no cross and r is not read */
+  add(x: Float32Array, r?: Float32Array, part?: number): void;
+  /** [depth, depth], of one part or of all */
+  covariance(part?: number): Float64Array;
+  /** [outputs, depth], of one part or of all */
+  cross(part?: number): Float64Array;
 }
 
-export const layerSums = (depth: number, outputs: number): LayerSums => {
+/** `parts`: into how many the samples are divided, so that what was fitted to some can be judged on others. */
+export const layerSums = (depth: number, outputs: number, parts = 1): LayerSums => {
   // a constant 1 behind each row of x carries the sums
   const width = depth + 1;
-  const [gram, mixed] = [productSum(width, width), productSum(outputs, width)];
+  const sums = Array.from({ length: parts }, () => ({ gram: productSum(width, width), mixed: productSum(outputs, width) }));
   // numbers near 0 keep their digits in float32 products: the mean of the first rows is taken off all
   let origin: Float32Array | null = null;
+  const rowsOf = (part?: number): number => (part === undefined ? sums.reduce((all, { gram }) => all + gram.rows, 0) : sums[part].gram.rows);
+  const joined = (of: 'gram' | 'mixed', part?: number): Float64Array => {
+    if (part !== undefined || parts === 1) return sums[part ?? 0][of].matrix;
+    const [first, ...others] = sums.map((one) => one[of].matrix);
+    const all = first.slice();
+    for (const matrix of others) for (let i = 0; i < all.length; i++) all[i] += matrix[i];
+    return all;
+  };
   return {
-    get rows() { return gram.rows; },
-    add(x, r) {
+    get rows() { return rowsOf(); },
+    rowsOf,
+    add(x, r, part = 0) {
       const count = x.length / depth;
       origin ??= columnMeans(x, depth);
       const left = new Float32Array(count * width).fill(1);
       for (let i = 0; i < count; i++) for (let k = 0; k < depth; k++) left[i * width + k] = x[i * depth + k] - origin[k];
-      gram.add(left, left);
-      if (outputs > 0) mixed.add(r!, left);
+      sums[part].gram.add(left, left);
+      if (outputs > 0) sums[part].mixed.add(r!, left);
     },
-    covariance() {
+    covariance(part) {
       const centred = new Float64Array(depth * depth);
-      const { matrix, rows } = gram;
+      const [matrix, rows] = [joined('gram', part), rowsOf(part)];
       for (let i = 0; i < depth; i++) for (let j = 0; j < depth; j++) {
         // the kernels do not promise a symmetric product: both halves are taken from one
         const [a, b] = i < j ? [j, i] : [i, j];
@@ -44,10 +55,11 @@ export const layerSums = (depth: number, outputs: number): LayerSums => {
       }
       return centred;
     },
-    cross() {
+    cross(part) {
       const centred = new Float64Array(outputs * depth);
+      const [gram, mixed, rows] = [joined('gram', part), joined('mixed', part), rowsOf(part)];
       for (let o = 0; o < outputs; o++) for (let k = 0; k < depth; k++) {
-        centred[o * depth + k] = mixed.matrix[o * width + k] - (mixed.matrix[o * width + depth] * gram.matrix[k * width + depth]) / gram.rows;
+        centred[o * depth + k] = mixed[o * width + k] - (mixed[o * width + depth] * gram[k * width + depth]) / rows;
       }
       return centred;
     },

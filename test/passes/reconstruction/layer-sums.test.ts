@@ -7,6 +7,7 @@ import { tensor } from '../../../src/ir/type.ts';
 import { quadraticForm } from '../../../src/numerics/quadratic-form.ts';
 import { createRandom } from '../../../src/numerics/random.ts';
 import { layerRows } from '../../../src/passes/reconstruction/layer-rows.ts';
+import { chosenDamping } from '../../../src/passes/reconstruction/chosen-damping.ts';
 import { layerSums } from '../../../src/passes/reconstruction/layer-sums.ts';
 
 const random = createRandom(5);
@@ -63,3 +64,36 @@ describe('sums', () => {
   });
 });
 
+
+describe('damping', () => {
+  const [depth, rows] = [6, 400];
+  const sumsWith = (missing: (x: Float32Array, part: number) => number) => {
+    const sums = layerSums(depth, 1, 2);
+    for (const part of [0, 1]) {
+      const x = normals(rows * depth);
+      sums.add(x, Float32Array.from({ length: rows }, (_, i) => missing(x.subarray(i * depth, (i + 1) * depth), part)), part);
+    }
+    return sums;
+  };
+
+  it('is small where both halves miss the same', () => {
+    expect(chosenDamping(sumsWith(([first, second]) => 0.5 * first - second), depth, 1, 1)).toEqual({ share: 0.01, regression: true });
+  });
+
+  it('regression stands aside where the halves miss opposite things', () => {
+    expect(chosenDamping(sumsWith(([first], part) => (part === 0 ? first : -first)), depth, 1, 1).regression).toBe(false);
+  });
+
+  it('sums of parts add up to those of all', () => {
+    const sums = layerSums(depth, 2, 2);
+    const whole = layerSums(depth, 2);
+    for (const part of [0, 1, 0]) {
+      const [x, r] = [normals(50 * depth), normals(50 * 2)];
+      sums.add(x, r, part);
+      whole.add(x, r);
+    }
+    sums.covariance().forEach((value, i) => expect(value).toBeCloseTo(whole.covariance()[i], 3));
+    sums.cross().forEach((value, i) => expect(value).toBeCloseTo(whole.cross()[i], 3));
+    expect([sums.rowsOf(0), sums.rowsOf(1), sums.rows]).toEqual([100, 50, 150]);
+  });
+});
