@@ -48,7 +48,7 @@ export const roundWeights = (graph: Graph<'float'>, layers: readonly Layer[], bi
     const layer = weighted.get(node);
     if (layer !== undefined) {
       const rows = layerRows(node);
-      found.set(layer.name, rows.depth > deepestPlanes ? plain(weightOf(node)) : rounded(weightOf(node), rows, formsOf(node.inputs['x'] as Value, rows, frontier, fitted.damping ?? DAMPING), bits));
+      found.set(layer.name, rows.depth > deepestPlanes ? plain(weightOf(node)) : rounded(weightOf(node), rows, formsOf(node.inputs['x'] as Value, rows, frontier, fitted.damping || DAMPING), bits));
       left--;
     }
     frontier.settle(node, frontier.evaluate(node));
