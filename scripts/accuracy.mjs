@@ -1,8 +1,8 @@
 // Measures the labelled models of scripts/models.mjs at w8a8, w6a6, w4a8 and w4a4 and writes docs/accuracy.md:
 //   npm run accuracy -- [--only name,…] [--bits w4a4,…] [--cells naive,default,less] [--count n] [--fresh] [--page]
-// Every finished cell is kept in out/accuracy/<model>.json with a digest of its pipeline and of the compiler, so an interrupted run goes on where
+// Every finished cell is kept in out/accuracy/<model>.json with a digest of its pipeline and of the code that it runs, so an interrupted run goes on where
 // it stopped, and several may run beside each other on different models; --page only writes the page from what is there. A cell is one program: the pass list without what it adds (naive), the
-// preset (default), or the preset less one pass. Programs are compiled once: a pass that changed nothing is stated, not measured again.
+// preset (default), or the preset less one pass. A pass that changed nothing is stated, not measured again, and so is a program that was measured before.
 // Outputs come from the WebAssembly; for the presets the C of the same kernel graph is compiled too and compared on a few samples.
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
@@ -48,41 +48,49 @@ const measure = async (set, bits, pipeline, programs, withC) => {
   const digest = createHash('sha256').update(printGraph(compiled.graph)).digest('hex');
   const facts = { seconds, idle, weightBytes, digest };
   const known = programs.get(digest);
-  if (known !== undefined) return { ...known, ...facts };
+  if (known !== undefined && known.count === set.count && !(withC && known.equal === null)) return { ...known, ...facts };
   const result = { ...facts, ...await judge(set, compiled) };
   programs.set(digest, result);
   return result;
 };
 
+/** Programs measured before on the same data, by the digest of their kernel graph. */
+const measuredOn = (data) => new Map(models.filter((entry) => entry.data === data).flatMap(({ name }) => Object.values(cellsOf(name)).map((one) => [one.digest, one])));
+
+const presetOf = (entry, width) => pipelineFor({ bits: width, normalization: entry.mean ? { mean: entry.mean, std: entry.std } : null });
+/** The pipeline of a cell by its name. */
+const pipelineOf = (entry, width, name) => {
+  const preset = presetOf(entry, width);
+  const less = (passes) => preset.filter(({ pass }) => !passes.includes(pass));
+  if (name === 'default') return preset;
+  if (name !== 'naive') return less([name.slice('less '.length)]);
+  return less(measured).map(({ pass, options: given }) => ({ pass, options: pass === 'quantize-activations' ? { ...given, range: 'min-max' } : given }));
+};
+const signOf = (pipeline) => createHash('sha256').update(JSON.stringify([compilerDigest(pipeline), pipeline])).digest('hex').slice(0, 16);
+
 const run = async () => {
-  const digest = compilerDigest();
   const [bits, wanted] = [options.bits.split(','), options.cells.split(',')];
   const entries = models.filter(({ name, present }) => present && (!options.only || options.only.split(',').includes(name)));
   const sets = new Map();
   const programs = new Map();
   const cell = async (entry, width, name, pipeline) => {
     const [key, cells] = [`${width} ${name}`, cellsOf(entry.name)];
-    const sign = createHash('sha256').update(JSON.stringify([digest, pipeline])).digest('hex').slice(0, 16);
+    const sign = signOf(pipeline);
     if (cells[key]?.sign === sign) return;
     process.stderr.write(`${entry.name} ${key} …\n`);
     const set = sets.get(entry.name) ?? openSet(entry, Number(options.count));
     sets.set(entry.name, set);
-    if (!programs.has(entry.data)) programs.set(entry.data, new Map());
-    cells[key] = { sign, compiler: digest, ...await measure(set, width, pipeline, programs.get(entry.data), name === 'default') };
+    if (!programs.has(entry.data)) programs.set(entry.data, measuredOn(entry.data));
+    cells[key] = { sign, ...await measure(set, width, pipeline, programs.get(entry.data), name === 'default') };
     save(entry.name);
   };
-  const presetOf = (entry, width) => pipelineFor({ bits: width, normalization: entry.mean ? { mean: entry.mean, std: entry.std } : null });
-  const less = (pipeline, passes) => pipeline.filter(({ pass }) => !passes.includes(pass));
   const rounds = [['default', 'naive'], ['less']].map((some) => some.filter((one) => wanted.includes(one)));
   for (const some of rounds) for (const entry of entries) for (const width of bits) for (const round of some) {
     const preset = presetOf(entry, width);
-    if (round === 'naive') {
-      await cell(entry, width, 'naive', less(preset, measured).map(({ pass, options: given }) => ({ pass, options: pass === 'quantize-activations' ? { ...given, range: 'min-max' } : given })));
-    }
-    if (round === 'default') await cell(entry, width, 'default', preset);
+    if (round !== 'less') await cell(entry, width, round, pipelineOf(entry, width, round));
     const whole = cellsOf(entry.name)[`${width} default`];
     if (round === 'less' && whole !== undefined) for (const pass of measured) {
-      if (preset.some((step) => step.pass === pass) && !whole.idle.includes(pass)) await cell(entry, width, `less ${pass}`, less(preset, [pass]));
+      if (preset.some((step) => step.pass === pass) && !whole.idle.includes(pass)) await cell(entry, width, `less ${pass}`, pipelineOf(entry, width, `less ${pass}`));
     }
   }
 };
@@ -93,8 +101,11 @@ const percent = (x) => (x * 100).toFixed(2);
 const points = (x) => (x * 100).toFixed(2).replace('-0.00', '0.00');
 const table = (head, rows) => [head, head.map((_, i) => (i < 2 ? '---' : '--:')), ...rows].map((row) => `| ${row.join(' | ')} |`).join('\n');
 const page = () => {
-  const digest = compilerDigest();
-  const aged = (one) => (one.compiler === digest ? '' : ' †');
+  const signed = new Map(models.flatMap((entry) => Object.entries(cellsOf(entry.name)).map(([key, one]) => {
+    const [width, ...name] = key.split(' ');
+    return [one, one.sign === signOf(pipelineOf(entry, width, name.join(' ')))];
+  })));
+  const aged = (one) => (signed.get(one) ? '' : ' †');
   const present = models.filter(({ name }) => Object.keys(cellsOf(name)).length > 0);
   const has = (name, width) => ['naive', 'default'].some((cell) => cellsOf(name)[`${width} ${cell}`] !== undefined);
   const absent = models.flatMap(({ name }) => {
@@ -107,7 +118,7 @@ const page = () => {
     const { float } = some;
     const of = (one, text) => (one === undefined ? 'not measured' : text(one));
     const entropy = (one) => `${one.crossEntropy.toFixed(3)}${one.perplexity ? ` (perplexity ${one.perplexity.toFixed(3)})` : ''}`;
-    return [name, width, some.count, `${percent(float.top1)} (${percent(float.low)} … ${percent(float.high)})`, of(naive, (one) => points(one.float.top1 - one.top1)), of(whole, (one) => percent(one.top1) + aged(one)),
+    return [name, width, some.count, `${percent(float.top1)} (${percent(float.low)} … ${percent(float.high)})`, of(naive, (one) => points(one.float.top1 - one.top1) + aged(one)), of(whole, (one) => percent(one.top1) + aged(one)),
       of(whole, (one) => `**${points(one.float.top1 - one.top1)}**`), `${float.crossEntropy.toFixed(3)} → ${of(whole, entropy)}`, of(naive, (one) => percent(one.agreement)), of(whole, (one) => percent(one.agreement)),
       of(naive, (one) => one.sqnrDb.toFixed(1)), of(whole, (one) => one.sqnrDb.toFixed(1)), of(whole, (one) => one.seconds.toFixed(0)), of(whole, (one) => one.weightBytes)];
   }));
@@ -116,7 +127,7 @@ const page = () => {
     if (whole === undefined) return [];
     const effects = measured.map((pass) => {
       const without = cellsOf(name)[`${width} less ${pass}`];
-      if (without !== undefined) return `${points(without.float.top1 - without.top1)} / ${without.sqnrDb.toFixed(1)}`;
+      if (without !== undefined) return `${points(without.float.top1 - without.top1)} / ${without.sqnrDb.toFixed(1)}${aged(without)}`;
       const idle = whole.idle.includes(pass);
       const listed = idle || pipelineFor({ bits: width, normalization: null }).some((step) => step.pass === pass);
       return idle ? 'same' : listed ? 'not measured' : '–';
@@ -132,7 +143,7 @@ The float model against the compiled integer program on labelled sets, by the de
 ("naive": ranges from least to greatest, nearest codes, no corrections). Top-1 in percent with the 95 % interval of the float model (Wilson); the drop in points.
 Small sets are better judged by agreement (share of samples with the same top-1 as the float model), cross entropy in nats and SQNR of the outputs in dB.
 ${exact ? `C and WebAssembly gave the same bits in all ${checked.length} programs compared` : 'C and WebAssembly DIFFER in some program'}, on at least ${compared} samples each. Seconds are those of one compilation for both, without the C compiler, on a machine that did other work as well.
-Regenerate with \`npm run accuracy\`; what was not measured says so.${absent.length > 0 ? `\nNot measured: ${absent.join('; ')}.` : ''}${all.some((one) => aged(one) !== '') ? '\n†: measured with another state of the compiler than the newest cells.' : ''}
+Regenerate with \`npm run accuracy\`; what was not measured says so.${absent.length > 0 ? `\nNot measured: ${absent.join('; ')}.` : ''}${all.some((one) => aged(one) !== '') ? '\n†: measured with an earlier state of the compiler.' : ''}
 
 ${table(['model', 'bits', 'n', 'float top-1', 'naive drop', 'top-1', 'drop', 'cross entropy', 'naive agreement', 'agreement', 'naive SQNR', 'SQNR', 'compile s', 'weight bytes'], rows)}
 

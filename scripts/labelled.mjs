@@ -1,6 +1,6 @@
 // Labelled sets of scripts/models.mjs, and compiled programs judged on them: what the pages of accuracy and of mixed precision are measured with.
 import { createHash } from 'node:crypto';
-import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileSource } from '../dist/calibration/bytes.js';
@@ -15,13 +15,53 @@ import { root } from './models.mjs';
 /** Samples on which C and WebAssembly are compared. */
 export const compared = 4;
 
-/** Digest of what a compilation is made by. */
-export const compilerDigest = () => {
+const dist = join(root, 'dist');
+/** Text of a file without comments. */
+const codeOf = (file) => readFileSync(file, 'utf8').replace(/\/\*\*[\s\S]*?\*\//g, '').replace(/^\s*\/\/.*$/gm, '');
+/** Files whose wording changes no number. */
+const unread = new Set(['ir/errors.js', 'ir/print.js', 'ir/parse.js'].map((file) => join(dist, file)));
+/** The files and all that they import. */
+const closureOf = (files) => {
+  const found = new Set();
+  const visit = (file) => {
+    if (found.has(file) || unread.has(file)) return;
+    found.add(file);
+    for (const [, path] of readFileSync(file, 'utf8').matchAll(/from '(\.[^']*)'/g)) visit(join(dirname(file), path));
+  };
+  files.map((file) => join(dist, file)).filter(existsSync).forEach(visit);
+  return [...found].sort();
+};
+const digestOf = (files) => {
   const hash = createHash('sha256');
-  const folder = join(root, 'dist');
-  for (const file of readdirSync(folder, { recursive: true }).filter((name) => /^(calibration|ir|numerics|onnx|passes)[\\/].*\.js$|^compile\.js$/.test(name)).sort()) hash.update(file).update(readFileSync(join(folder, file)));
+  for (const file of closureOf(files)) hash.update(file.slice(dist.length)).update(codeOf(file));
   return hash.digest('hex').slice(0, 12);
 };
+const digests = new Map();
+/** Digest of the code that decides the numbers of a pipeline: import, calibration and the passes that it names; without one, all passes. */
+export const compilerDigest = (pipeline = null) => {
+  const passes = pipeline === null ? ['index'] : [...new Set(pipeline.map(({ pass }) => pass))].sort();
+  const key = passes.join(' ');
+  if (!digests.has(key)) digests.set(key, digestOf(['onnx/import.js', 'calibration/calibration.js', ...passes.map((pass) => `passes/${pass}.js`)]));
+  return digests.get(key);
+};
+
+/** Outputs of the float model on the first samples, kept on disk under a digest of model, data and executor. */
+const floatOutputs = (float, name, reals, count, sources) => {
+  const hash = createHash('sha256').update(digestOf(['calibration/executor.js', 'onnx/import.js']));
+  sources.forEach((source) => hash.update(source));
+  const file = join(root, 'out', 'float', `${hash.update(`${count}`).digest('hex').slice(0, 16)}.f32`);
+  if (!existsSync(file)) {
+    const executor = createExecutor(float);
+    const outputs = Array.from({ length: count }, (_, i) => Float32Array.from(executor.run(reals.get(i))[name].data));
+    mkdirSync(dirname(file), { recursive: true });
+    writeFileSync(`${file}.part`, Buffer.concat(outputs.map(({ buffer }) => Buffer.from(buffer))));
+    renameSync(`${file}.part`, file);
+  }
+  const { buffer, byteOffset, byteLength } = readFileSync(file);
+  const all = new Float32Array(buffer.slice(byteOffset, byteOffset + byteLength));
+  return Array.from({ length: count }, (_, i) => all.subarray((i * all.length) / count, ((i + 1) * all.length) / count));
+};
+
 /** A labelled set and the outputs of the float model on it, computed when first needed. */
 export const openSet = (entry, most = Infinity) => {
   const bytes = readFileSync(entry.model);
@@ -38,13 +78,9 @@ export const openSet = (entry, most = Infinity) => {
   let found = null;
   const reference = () => {
     if (found !== null) return found;
-    const executor = createExecutor(float);
     const meter = labelMeter(classes);
-    const outputs = Array.from({ length: count }, (_, i) => {
-      const output = executor.run(reals.get(i))[name].data;
-      meter.add(output, labelsOf(i));
-      return output;
-    });
+    const outputs = floatOutputs(float, name, reals, count, [bytes, readFileSync(path)]);
+    outputs.forEach((output, i) => meter.add(output, labelsOf(i)));
     found = { outputs, metrics: meter.result() };
     return found;
   };
