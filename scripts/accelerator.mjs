@@ -1,4 +1,4 @@
-// Cycles of the models on the accelerator: npm run accelerator -- [--only name,…] [--bits w8a8,mixed,w4a4] [--machines tiny,mid,large] [--count 4].
+// Cycles of the models on the accelerator: npm run accelerator -- [--only name,…] [--bits w8a8,w4a4,mixed] [--machines tiny,mid,large] [--count 4].
 // Each program is run by the simulator from its encoded form and compared with the reference bit for bit. Writes docs/accelerator.md; finished rows
 // are kept in .cache/accelerator.json, so an interrupted run goes on where it stopped (--fresh starts over, --page only writes the page).
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -7,30 +7,38 @@ import { parseArgs } from 'node:util';
 import { models, root } from './models.mjs';
 
 const { values: options } = parseArgs({ options: {
-  only: { type: 'string', default: 'mlperf-tiny-ic,mlperf-tiny-kws,resnet20,glyph-cnn,glyph-vit,cct,mobilenet-v1-0.25-224' }, bits: { type: 'string', default: 'w8a8,mixed,w4a4' },
+  only: { type: 'string', default: 'mlperf-tiny-ic,mlperf-tiny-kws,resnet20,glyph-cnn,glyph-vit,cct,mobilenet-v1-0.25-224' }, bits: { type: 'string', default: 'w8a8,w4a4,mixed' },
   machines: { type: 'string', default: 'tiny,mid,large' }, count: { type: 'string', default: '4' }, calib: { type: 'string', default: '32' }, fresh: { type: 'boolean' }, page: { type: 'boolean' },
 } });
 const dist = process.env.LOWBITC_DIST ?? join(root, 'dist');
-const [{ compile }, { openSamples, codesAt }, { rawDataType }, { programOf }, { compileProgram }, { scheduleOf }, { simulate }, { machineOf }, { encodeProgram, decodeProgram }, { runProgram }, { evaluateGraph }, { presetPipeline }] = await Promise.all([
+const [{ compile }, { openSamples, codesAt }, { rawDataType }, { programOf }, { compileProgram }, { scheduleOf }, { simulate }, { machineOf }, { encodeProgram, decodeProgram }, { runProgram }, { evaluateGraph }, { folderStore }, { layerCosts, widthOf }] = await Promise.all([
   'compile.js', 'calibration/samples.js', 'cli/options.js', 'backends/index.js', 'backends/accelerator/program.js', 'backends/accelerator/schedule.js', 'backends/accelerator/simulate.js', 'backends/accelerator/machine.js',
-  'backends/accelerator/encode.js', 'backends/accelerator/run.js', 'ir/evaluate.js', 'passes/presets.js',
+  'backends/accelerator/encode.js', 'backends/accelerator/run.js', 'ir/evaluate.js', 'cli/measurement-store.js', 'ir/cost.js',
 ].map((file) => import(join(dist, file))));
+/** The machine whose cycle model the bits of *mixed* are chosen by. */
+const budgetMachine = 'mid';
 const store = join(root, '.cache', 'accelerator.json');
 const rows = !options.fresh && existsSync(store) ? JSON.parse(readFileSync(store, 'utf8')) : {};
 
-/** `mixed`: w4a4, but the first half of the layers that multiply read activations of eight bits. */
-const mixed = (normalization, graph) => {
-  const layers = graph.nodes.filter(({ op }) => op === 'conv_acc' || op === 'linear_acc').map(({ site }) => site.origins[0].replace(/ \([^()]*\)$/, ''));
-  const keep = layers.slice(0, Math.ceil(layers.length / 2)).map((name) => `${name}=8`);
-  return presetPipeline({ bits: 'w4a4', normalization }).map(({ pass, options: given }) => ({ pass, options: pass === 'quantize-activations' ? { ...given, keep } : given }));
-};
-
-const kernelGraph = async ({ name, model, data, mean, std }, bits) => {
+/** A graph at one pair of widths, or at bits chosen for a latency on the machine `budgetMachine`. */
+const kernelGraph = async ({ name, model, data, mean, std }, bits, microseconds) => {
   const calib = join(data, 'calib.npy');
   const normalization = mean ? { mean, std, dtype: rawDataType(calib) } : undefined;
-  const common = { name, targets: [], threads: 1, ...(normalization && { normalization }), openSamples: (inputs) => openSamples(calib, inputs, { count: Number(options.calib) }) };
-  const { graph } = await compile(readFileSync(model), bits === 'mixed' ? { ...common, bits: 'w8a8' } : { ...common, bits });
-  return bits === 'mixed' ? (await compile(readFileSync(model), { ...common, bits: 'w4a4', pipeline: mixed(normalization ?? null, graph) })).graph : graph;
+  const common = { name, targets: [], threads: 1, bits, ...(normalization && { normalization }), openSamples: (inputs) => openSamples(calib, inputs, { count: Number(options.calib) }) };
+  if (bits !== 'mixed') return (await compile(readFileSync(model), common)).graph;
+  return (await compile(readFileSync(model), { ...common, targets: [`accel:${budgetMachine}`], allocation: { budget: `latency=${microseconds.toFixed(3)}us` }, store: folderStore(join(root, '.cache', 'allocation')) })).graph;
+};
+/** The latency asked of mixed bits: midway between those of w8a8 and w4a4. */
+const budgetOf = (name) => {
+  const [wide, narrow] = ['w8a8', 'w4a4'].map((bits) => rows[`${name} ${bits} ${budgetMachine}`]?.schedule.microseconds);
+  return wide === undefined || narrow === undefined ? null : (wide + narrow) / 2;
+};
+
+/** Layers of each pair of widths, the widest first. */
+const widthsOf = (graph) => {
+  const counts = new Map();
+  for (const layer of layerCosts(graph)) counts.set(widthOf(layer), (counts.get(widthOf(layer)) ?? 0) + 1);
+  return [...counts].sort(([a], [b]) => (a < b ? 1 : -1));
 };
 
 const measure = (graph, { data, mean }, machineName) => {
@@ -57,10 +65,21 @@ if (!options.page) for (const name of options.only.split(',')) for (const bits o
   const missing = options.machines.split(',').filter((machine) => !rows[`${name} ${bits} ${machine}`]);
   if (!entry?.present || missing.length === 0) continue;
   process.stderr.write(`${name} ${bits} …\n`);
-  const graph = await kernelGraph(entry, bits);
+  const microseconds = bits === 'mixed' ? budgetOf(name) : null;
+  if (bits === 'mixed' && microseconds === null) {
+    process.stderr.write(`  left out: mixed needs w8a8 and w4a4 on ${budgetMachine} first\n`);
+    continue;
+  }
+  let graph;
+  try {
+    graph = await kernelGraph(entry, bits, microseconds);
+  } catch (cause) {
+    process.stderr.write(`  left out: ${cause.message}\n`);
+    continue;
+  }
   for (const machine of missing) {
     try {
-      rows[`${name} ${bits} ${machine}`] = measure(graph, entry, machine);
+      rows[`${name} ${bits} ${machine}`] = { ...measure(graph, entry, machine), ...(microseconds === null ? {} : { budget: microseconds, widths: widthsOf(graph) }) };
     } catch (cause) {
       process.stderr.write(`  ${machine} left out: ${cause.message}\n`);
       continue;
@@ -101,7 +120,9 @@ writeFileSync(join(root, 'docs', 'accelerator.md'), `# Models on the accelerator
 Made by \`npm run accelerator\`. Each program was encoded, decoded and executed by the simulator on samples of the model's own data, and every output compared with the
 reference interpreter bit for bit. Cycles are those of the model in \`src/backends/accelerator/cycles.ts\`, which depend on the program alone; the machines are described in [lb1.md](lb1.md).
 
-- *of w8a8*: cycles divided by those of w8a8 on the same machine. *mixed*: w4a4, but the first half of the layers read activations of eight bits.
+- *of w8a8*: cycles divided by those of w8a8 on the same machine.
+- *mixed*: bits of every layer chosen by \`allocate-bits\` for a latency midway between w8a8 and w4a4 on "${budgetMachine}", with this cycle model as its table of latencies; the
+  same program on the other machines. [What was chosen](#mixed-bits) stands below.
 - *kB in, out*: bytes that LD and ST move from and to the memory outside. What fits stays in ABUF from layer to layer.
 - *LD, MM, VE, ST*: share of the cycles in which the engine works.
 - *bound by*: what works most while a layer runs: the *array*, the *vector* engine, or the *bandwidth* of the memory outside; *latency* where none of them works half of the time.
@@ -110,6 +131,14 @@ reference interpreter bit for bit. Cycles are those of the model in \`src/backen
 | model | machine | bits | samples | cycles | µs | of w8a8 | kB in | kB out | LD | MM | VE | ST | bound by |
 |---|---|---|---|---|---|---|---|---|---|---|---|---|---|
 ${whole.join('\n')}
+
+## Mixed bits
+
+What \`--target accel:${budgetMachine} --budget latency=…\` chose, and the cycles of the program that came out.
+
+| model | latency asked, µs | got, µs | layers |
+|---|---|---|---|
+${names.map((name) => [name, rows[`${name} mixed ${budgetMachine}`]]).filter(([, row]) => row).map(([name, { budget, widths: chosen, schedule }]) => `| ${name} | ${budget.toFixed(1)} | ${schedule.microseconds.toFixed(1)} | ${chosen.map(([pair, count]) => `${count} × ${pair}`).join(', ')} |`).join('\n')}
 
 ## Layers on the machine "mid"
 
