@@ -1,7 +1,7 @@
-/** The Verilog core under iverilog: outputs bit for bit, cycles as the model counts them, broken programs stop with an error code. */
+/** The Verilog core under iverilog and verilator: outputs bit for bit, cycles as the model counts them, broken programs stop with an error code. */
 import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { blobNames } from '../../../src/backends/accelerator/blobs.ts';
 import { crc32, encodeProgram } from '../../../src/backends/accelerator/encode.ts';
 import { opNames, type Synchronised } from '../../../src/backends/accelerator/isa.ts';
@@ -12,14 +12,14 @@ import { runProgram } from '../../../src/backends/accelerator/run.ts';
 import { simulate } from '../../../src/backends/accelerator/simulate.ts';
 import { programOf } from '../../../src/backends/index.ts';
 import type { Codes } from '../../../src/backends/run.ts';
-import { openSamples } from '../../../src/calibration/samples.ts';
+import { codesAt, openSamples } from '../../../src/calibration/samples.ts';
 import { compile, type CompileOptions } from '../../../src/compile.ts';
 import { Builder } from '../../../src/ir/build.ts';
 import { sizeOf } from '../../../src/ir/dim.ts';
 import type { IntegerDType } from '../../../src/ir/dtype.ts';
 import type { Graph } from '../../../src/ir/graph.ts';
 import { cases, Dice, randomCodes, sceneOf, type Case } from '../kernel-cases.ts';
-import { benchOf, has, type Bench } from './verilog.ts';
+import { benchOf, compileCore, elaborates, has, lints, type Bench, type CompiledCore } from './verilog.ts';
 
 const [tiny] = presets;
 const folders: string[] = [];
@@ -49,14 +49,14 @@ const expectEqual = (graph: Graph<'kernel'>): void => {
 };
 
 /** Cases that the core can run, few cycles each, spread over the ops. */
-const chosen = (): readonly Case[] => {
+const chosen = (most: number, each: number): readonly Case[] => {
   const seen = new Map<string, number>();
   return cases.filter((one) => {
     const kind = one.name.split(' ')[0];
-    if (one.large || (seen.get(kind) ?? 0) >= 3) return false;
+    if (one.large || (seen.get(kind) ?? 0) >= each) return false;
     try {
       const { program } = compiledFrom(graphOf([one]));
-      if (missingFrom(program).length > 0 || simulate(program, tiny, null).cycles > 400) return false;
+      if (missingFrom(program).length > 0 || simulate(program, tiny, null).cycles > most) return false;
     } catch {
       return false;
     }
@@ -66,7 +66,7 @@ const chosen = (): readonly Case[] => {
 };
 const kernelOf = async (model: string, options: Omit<CompileOptions, 'targets'>): Promise<Graph<'kernel'>> => (await compile(readFileSync(model), { ...options, targets: [], threads: 1 })).graph as Graph<'kernel'>;
 const file = (name: string): string => fileURLToPath(new URL(`../../../examples/${name}`, import.meta.url));
-const shared = fileURLToPath(new URL('../../../../shared/models/mlperf-tiny-ic/', import.meta.url));
+const shared = (name: string): string => fileURLToPath(new URL(`../../../../shared/models/${name}/`, import.meta.url));
 
 it('docs/rtl.md names the errors and the missing instructions', () => {
   const page = readFileSync(fileURLToPath(new URL('../../../docs/rtl.md', import.meta.url)), 'utf8');
@@ -81,9 +81,12 @@ it('the core depends on the machine alone, and every preset has one', () => {
   expect(coreObstacle({ ...tiny, array: { ...tiny.array, fill: 1 } })).toContain('array.fill');
 });
 
+it.skipIf(!has('iverilog'))('the cores of all presets elaborate (iverilog)', () => presets.forEach((preset) => expect(elaborates(preset)).toBe('')), 600_000);
+it.skipIf(!has('verilator'))('a linter has nothing to say (verilator)', () => { expect(lints(tiny)).toBe(''); }, 600_000);
+
 describe.skipIf(!has('iverilog'))('the Verilog core (iverilog)', () => {
   it('kernel ops of every kind it has', () => {
-    const list = chosen();
+    const list = chosen(400, 3);
     expect(list.length).toBeGreaterThan(15);
     expectEqual(graphOf(list));
   }, 600_000);
@@ -93,10 +96,6 @@ describe.skipIf(!has('iverilog'))('the Verilog core (iverilog)', () => {
       name: 'glyph', bits: 'w4a8', cutAt: '/stem/stem.1/BatchNormalization_output_0', normalization: { mean: [127.5], std: [127.5], dtype: 'u8' },
       openSamples: (inputs) => openSamples(file('data/calib.npy'), inputs, { count: 4 }),
     }));
-  }, 600_000);
-
-  it.skipIf(!existsSync(shared))('a whole convolution of mlperf-tiny-ic (from ../shared)', async () => {
-    expectEqual(await kernelOf(`${shared}model.onnx`, { name: 'ic', cutAt: 'conv_0', openSamples: (inputs) => openSamples(`${shared}calib.npy`, inputs, { count: 4 }) }));
   }, 600_000);
 
   it('stops broken programs with an error code', () => {
@@ -125,8 +124,44 @@ describe.skipIf(!has('iverilog'))('the Verilog core (iverilog)', () => {
     expect(errorOf(edited('RQ', { shift: 3 }))).toBe('SHIFT');
     expect(errorOf(edited('MM', { o: 2 }))).toBe('MISALIGNED');
     expect(errorOf(edited('MM', { outputs: 0 }))).toBe('FIELD');
-    expect(errorOf(edited('MM', { aBits: '16' }))).toBe('UNSUPPORTED');
+    expect(errorOf(edited('MM', { wBits: '16' }))).toBe('UNSUPPORTED');
     expect(errorOf(edited('MM', { wait: 15 }))).toBe('DEADLOCK');
     expect(errorOf(edited('END', { signal: 1 }))).toBe('SEMAPHORE');
+  }, 600_000);
+});
+
+/** Whole networks need a compiled simulator: three hundred thousand cycles are minutes of an interpreter. */
+describe.skipIf(!has('verilator') || !has('make') || !has('g++'))('whole networks on the Verilog core (verilator)', () => {
+  let core: CompiledCore;
+  beforeAll(() => { core = compileCore(tiny); }, 600_000);
+  afterAll(() => core.remove());
+  const expectWhole = (graph: Graph<'kernel'>, inputs: Codes): void => {
+    const compiled = compiledFrom(graph);
+    const { memory, program } = compiled;
+    expect(missingFrom(program)).toEqual([]);
+    const { outside, timeline } = runProgram({ machine: tiny, memory, program, blobs: blobsOf(compiled) }, inputs);
+    const ran = core.run(memory, encodeProgram(program), blobsOf(compiled), inputs, 2 * timeline.cycles + 1000);
+    expect(ran.error).toBe('NONE');
+    for (const { name, address, bytes } of memory.outputs) expect(ran.outside.subarray(address, address + bytes), name).toEqual(outside.subarray(address, address + bytes));
+    expect(Math.abs(ran.cycles - timeline.cycles)).toBeLessThan(0.02 * timeline.cycles + 10);
+  };
+  const firstSample = (graph: Graph<'kernel'>, data: string, raw: boolean): Codes =>
+    Object.fromEntries(Object.entries(codesAt(openSamples(data, graph.inputs, { count: 1 }), 0, graph.inputs, () => raw)).map(([name, { data: codes }]) => [name, codes]));
+
+  it('kernel ops of every kind it has, larger ones too', () => {
+    const graph = graphOf(chosen(6000, 6));
+    expectWhole(graph, Object.fromEntries(graph.inputs.map(({ name, type }) => [name, randomCodes(type.dtype as IntegerDType, sizeOf(type.shape), new Dice(9))])));
+  }, 600_000);
+
+  const glyphs = file('data/calib.npy');
+  it.each([['glyph-vit', 'w8a8'], ['glyph-cnn', 'w4a4']])('%s at %s', async (name, bits) => {
+    const graph = await kernelOf(file(`models/${name}.onnx`), { name, bits, normalization: { mean: [127.5], std: [127.5], dtype: 'u8' }, openSamples: (inputs) => openSamples(glyphs, inputs, { count: 4 }) });
+    expectWhole(graph, firstSample(graph, glyphs, true));
+  }, 600_000);
+
+  for (const name of ['mlperf-tiny-kws', 'mlperf-tiny-ic']) it.skipIf(!existsSync(shared(name)))(`${name} at w8a8 (from ../shared)`, async () => {
+    const data = `${shared(name)}calib.npy`;
+    const graph = await kernelOf(`${shared(name)}model.onnx`, { name, openSamples: (inputs) => openSamples(data, inputs, { count: 4 }) });
+    expectWhole(graph, firstSample(graph, data, false));
   }, 600_000);
 });

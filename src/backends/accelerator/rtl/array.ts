@@ -3,7 +3,7 @@
  * widths at hand. A tile takes max(⌈K / lanes⌉, feed) + fill cycles: in each of the first a step of the window is read, a cycle later it is
  * multiplied and added, and when the last is in, the sums go to OBUF. Lanes that only narrow modes use have narrow multipliers.
  */
-import { activationWidths, choiceIndex, coreOpsOf, elementFunctions, errorConstants, fieldWires, instructionBits, mostLanes, opConstants, perCycle, weightWidths } from './declaration.ts';
+import { activationWidths, choiceIndex, coreOpsOf, elementFunctions, errorConstants, fieldWires, instructionBits, mostLanes, opConstants, perCycle, weightWidths, wideLanes } from './declaration.ts';
 import { elements } from '../isa.ts';
 import type { Machine } from '../machine.ts';
 
@@ -19,13 +19,14 @@ const factorBits = (machine: Machine, lane: number): readonly [activation: numbe
 };
 
 interface LaneGroup { readonly from: number; readonly to: number; readonly a: number; readonly w: number }
-/** Neighbouring lanes of equal multipliers. */
+/** Neighbouring lanes of equal multipliers that every mode uses all or none of. */
 export const laneGroups = (machine: Machine): readonly LaneGroup[] => {
   const groups: { from: number; to: number; a: number; w: number }[] = [];
+  const ends = new Set(weightWidths.flatMap((w) => activationWidths.map((a) => perCycle(machine, w, a))));
   for (let lane = 0; lane < mostLanes(machine); lane++) {
     const [a, w] = factorBits(machine, lane);
     const open = groups.at(-1);
-    if (open !== undefined && open.a === a && open.w === w) open.to = lane + 1; else groups.push({ from: lane, to: lane + 1, a, w });
+    if (open !== undefined && open.a === a && open.w === w && !ends.has(lane)) open.to = lane + 1; else groups.push({ from: lane, to: lane + 1, a, w });
   }
   return groups;
 };
@@ -36,14 +37,15 @@ export const arrayText = (machine: Machine): string => {
   const { ABUF, WBUF, OBUF } = machine.memories;
   const widthCases = weightWidths.flatMap((w) => activationWidths.map((a) =>
     `    {32'd${choiceIndex('MM', 'wBits', String(w) as '8')}, 32'd${choiceIndex('MM', 'aBits', String(a) as '8')}}: lanes = ${perCycle(machine, w, a)}; // ${w}-bit weights, ${a}-bit activations`));
-  const narrow = elements.filter((element) => Number(element.slice(1)) <= 8);
+  const H = wideLanes(machine);
+  const narrow = elements.filter((element) => Number(element.slice(1)) <= 16);
   const groups = laneGroups(machine);
   const factors = ({ from, to, a }: LaneGroup): string => `
       if (s1_lanes > ${from}) for (xl = ${from}; xl < ${to}; xl = xl + 1) if (s1_lane[xl]) begin
-        x = s1_border[gr * L + xl] ? border : code_of(a_data[8 * (gr * L + xl) +: 8]) - f_aZero;
+        x = s1_border[gr * L + xl] ? border : code_of({${from < H ? `a_high[8 * (gr * ${H} + xl) +: 8]` : '8\'d0'}, a_data[8 * (gr * L + xl) +: 8]}) - f_aZero;
         x_${from}[${a * C} * (xl - ${from}) +: ${a}] = x[${a - 1}:0];
         if (f_depthwise[0]) for (xc = 1; xc < C; xc = xc + 1) begin
-          if (!s1_border[gr * L + xl]) x = code_of(a_more[8 * ((gr * L + xl) * ${Math.max(1, C - 1)} + xc - 1) +: 8]) - f_aZero;
+          if (!s1_border[gr * L + xl]) x = code_of({8'd0, a_more[8 * ((gr * L + xl) * ${Math.max(1, C - 1)} + xc - 1) +: 8]}) - f_aZero;
           x_${from}[${a * C} * (xl - ${from}) + ${a} * xc +: ${a}] = x[${a - 1}:0];
         end
       end`;
@@ -65,7 +67,7 @@ export const arrayText = (machine: Machine): string => {
 module lb1_array (
   input clk, input clear, input work, input [${instructionBits('MM') - 1}:0] head, output last, output reg [7:0] error,
   // lane l of row r reads the element at a_rows[r] + a_steps[l], for filters of single channels the next ones too; lane l of column c the weight at w_columns[c] + w_steps[l]
-  output a_on, output a_nibbles, output a_channelwise, output reg [${R * L - 1}:0] a_lanes, output [${32 * R - 1}:0] a_rows, output [${32 * L - 1}:0] a_steps, input [${8 * R * L - 1}:0] a_data, input [${8 * R * L * more - 1}:0] a_more,
+  output a_on, output a_nibbles, output a_channelwise, output reg [${R * L - 1}:0] a_lanes, output [${32 * R - 1}:0] a_rows, output [${32 * L - 1}:0] a_steps, input [${8 * R * L - 1}:0] a_data, input [${8 * R * L * more - 1}:0] a_more, input [${8 * R * Math.max(1, H) - 1}:0] a_high,
   output w_on, output [${L - 1}:0] w_lanes, output [${C - 1}:0] w_channels, output [${32 * C - 1}:0] w_columns, output [${32 * L - 1}:0] w_steps, input [${8 * C * L - 1}:0] w_data,
   output o_read, output o_write, output reg [${R * C - 1}:0] o_lanes, output reg [${32 * R * C - 1}:0] o_addresses, input [${32 * R * C - 1}:0] o_data, output reg [${32 * R * C - 1}:0] o_sums
 );
@@ -88,9 +90,10 @@ ${widthCases.join('\n')}
     else if (crumbs == 2) weight_of = {f_wSigned[0] ? {28{raw[3]}} : 28'd0, raw[3:0]};
     else weight_of = {f_wSigned[0] ? {30{raw[1]}} : 30'd0, raw[1:0]};
   endfunction
-  function signed [31:0] code_of(input [7:0] raw);
+  function signed [31:0] code_of(input [15:0] raw);
     if (size == 1) code_of = {signed_codes ? {28{raw[3]}} : 28'd0, raw[3:0]};
-    else code_of = {signed_codes ? {24{raw[7]}} : 24'd0, raw};
+    else if (size == 2) code_of = {signed_codes ? {24{raw[7]}} : 24'd0, raw[7:0]};
+    else code_of = {signed_codes ? {16{raw[15]}} : 16'd0, raw};
   endfunction
 
   // Constants of the instruction. Positions are signed; addresses of activations are counted in nibbles, of weights in crumbs.
@@ -100,7 +103,7 @@ ${widthCases.join('\n')}
   wire signed [31:0] tap_column_step = f_columnDilation * f_columnPitch;
   wire signed [31:0] origin = $signed(f_a) + $signed(f_firstRow) * $signed(f_rowPitch) + $signed(f_firstColumn) * $signed(f_columnPitch);
   wire signed [31:0] border = $signed(f_border) - $signed(f_aZero);
-  wire [31:0] feed = f_depthwise[0] ? (f_tapRows * f_columnStride * (f_aBits == ${choiceIndex('MM', 'aBits', '4')} ? 4 : 8) + 7) >> 3 : 0;
+  wire [31:0] feed = f_depthwise[0] ? (f_tapRows * f_columnStride * (f_aBits == ${choiceIndex('MM', 'aBits', '4')} ? 4 : f_aBits == ${choiceIndex('MM', 'aBits', '8')} ? 8 : 16) + 7) >> 3 : 0;
 
   // ---- where the tile stands: pixels from (i, j), channels from n
   reg placed;
@@ -227,7 +230,7 @@ ${laneGroups(machine).map(({ from, to }) => `    if (reading && lanes > ${from})
         else begin
           a_lanes[ar * L + al] = 1;
           at = row_address[32 * ar +: 32] + lane_at[32 * al +: 32] + last_channel;
-          if (at >= ${2 * ABUF}) beyond = 1;
+          if (at > ${2 * ABUF} - size) beyond = 1;
         end
       end
       at = column_base[32 * C - 32 +: 32] + lane_weight[32 * al +: 32];
@@ -329,7 +332,7 @@ ${groups.map(({ from, a, w }) => `      reg signed [${a + w - 1}:0] product_${fr
   assign last = work && tile_done && !more_channels && !more_pixels;
 
   // zero points and the border lie among the codes of their elements, so differences have one bit more than these
-  wire signed [31:0] most = $signed(size == 1 ? ${elements.includes('i4' as never) ? 15 : 255} : 255);
+  wire signed [31:0] most = $signed(size == 1 ? 15 : size == 2 ? 255 : 65535);
   wire signed [31:0] least_code = signed_codes ? -((most + 1) >>> 1) : 0;
   wire odd_zero = $signed(f_aZero) < least_code || $signed(f_aZero) > least_code + most || $signed(f_border) < least_code || $signed(f_border) > least_code + most;
   wire signed [31:0] w_most = crumbs == 4 ? 255 : crumbs == 2 ? 15 : 3;
@@ -341,7 +344,7 @@ ${groups.map(({ from, a, w }) => `      reg signed [${a + w - 1}:0] product_${fr
       if (beyond || sums_beyond) error = E_CHIP;
       if (f_o[1:0] != 0) error = E_MISALIGNED;
       if (f_rows == 0 || f_columns == 0 || f_tapRows == 0 || f_tapColumns == 0 || f_outputs == 0 || (!f_depthwise[0] && f_depth == 0)) error = E_FIELD;
-      if (lanes == 0 || size > 2 || odd_zero || odd_weight_zero) error = E_UNSUPPORTED;
+      if (lanes == 0 || size > 4 || (size == 4 && (f_depthwise[0] || f_aBits != ${choiceIndex('MM', 'aBits', '16')})) || odd_zero || odd_weight_zero) error = E_UNSUPPORTED;
     end
   end
 

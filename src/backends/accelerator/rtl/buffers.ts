@@ -1,9 +1,10 @@
 /**
  * The memories on chip: arrays of bytes with a port for every reader and writer, as the cycle model counts them. Reads answer a cycle
- * later. Synthesis builds such memories from registers or copies of RAM; whoever has RAM with fewer ports puts banks in place of these modules.
+ * later, with what stood there before the writes of their cycle: reads come first in the text, and writes block. Synthesis builds such
+ * memories from registers or copies of RAM; whoever has RAM with fewer ports puts banks in place of these modules.
  */
 import { laneGroups } from './array.ts';
-import { mostLanes } from './declaration.ts';
+import { mostLanes, wideLanes } from './declaration.ts';
 import type { Machine } from '../machine.ts';
 
 interface Port {
@@ -45,10 +46,10 @@ const write = ({ name, lanes, bytes, counted, unit }: Port, top: number): string
     if (${name}_on != 0) for (l = 0; l < ${lanes}; l = l + 1) if (${name}_on[l]) begin
       at = ${name}_addresses[32 * l +: 32];
 ${counted ? `      byte_at = at >> ${drop(unit)};
-      if (${name}_nibbles) bytes[byte_at[${top}:0]][4 * at[0] +: 4] <= ${name}_data[${8 * bytes} * l +: 4];
+      if (${name}_nibbles) bytes[byte_at[${top}:0]][4 * at[0] +: 4] = ${name}_data[${8 * bytes} * l +: 4];
       else ` : '      '}for (b = 0; b < ${bytes}; b = b + 1)${counted ? ` if (b < ${name}_bytes)` : ''} begin
         byte_at = (at >> ${drop(unit)}) + b;
-        bytes[byte_at[${top}:0]] <= ${name}_data[${8 * bytes} * l + 8 * b +: 8];
+        bytes[byte_at[${top}:0]] = ${name}_data[${8 * bytes} * l + 8 * b +: 8];
       end
     end`;
 
@@ -72,18 +73,20 @@ endmodule
 export const buffersText = (machine: Machine): string => {
   const { array: { rows: R, columns: C }, dma: { bytesPerCycle }, vector: { lanes: V }, memories } = machine;
   const L = mostLanes(machine);
+  const H = wideLanes(machine);
   const [topA, topW] = [memories.ABUF, memories.WBUF].map((size) => Math.ceil(Math.log2(size)) - 1);
   const port = (name: string, lanes: number, bytes: number, unit: Port['unit'] = 8, counted = false): Port => ({ name, lanes, bytes, unit, counted });
   const vector = (name: string): Port => port(name, V, 4, 4, true);
   const more = Math.max(1, C - 1);
   // a lane of the array reads one element, or one for each column
   const activations = {
-    ports: `  input a_on, input a_nibbles, input a_channelwise, input [${L - 1}:0] a_used, input [${R * L - 1}:0] a_lanes, input [${32 * R - 1}:0] a_rows, input [${32 * L - 1}:0] a_steps, output reg [${8 * R * L - 1}:0] a_data, output reg [${8 * R * L * more - 1}:0] a_more`,
+    ports: `  input a_on, input a_nibbles, input a_channelwise, input [${L - 1}:0] a_used, input [${R * L - 1}:0] a_lanes, input [${32 * R - 1}:0] a_rows, input [${32 * L - 1}:0] a_steps, output reg [${8 * R * L - 1}:0] a_data, output reg [${8 * R * L * more - 1}:0] a_more, output reg [${8 * R * Math.max(1, H) - 1}:0] a_high`,
     text: laneGroups(machine).map(({ from, to }) => `\
     if (a_on && a_used[${from}]) for (l = ${from}; l < ${to}; l = l + 1) for (r = 0; r < ${R}; r = r + 1) if (a_lanes[r * ${L} + l]) begin
       at = a_rows[32 * r +: 32] + a_steps[32 * l +: 32];
       byte_at = at >> 1;
-      a_data[8 * (r * ${L} + l) +: 8] <= a_nibbles ? bytes[byte_at[${topA}:0]] >> {at[0], 2'd0} : bytes[byte_at[${topA}:0]];
+${from < H ? `      a_high[8 * (r * ${H} + l) +: 8] <= bytes[byte_at[${topA}:0] + 1];
+` : ''}      a_data[8 * (r * ${L} + l) +: 8] <= a_nibbles ? bytes[byte_at[${topA}:0]] >> {at[0], 2'd0} : bytes[byte_at[${topA}:0]];
       if (a_channelwise) for (b = 1; b < ${C}; b = b + 1) begin
         at = at + (a_nibbles ? 1 : 2);
         byte_at = at >> 1;
@@ -101,9 +104,9 @@ export const buffersText = (machine: Machine): string => {
     end`).join('\n'),
   };
   return [
-    bufferText('abuf', memories.ABUF, [vector('x'), vector('y'), port('st', bytesPerCycle, 1)], [port('ld', bytesPerCycle, 1), vector('z')], activations),
-    bufferText('wbuf', memories.WBUF, [], [port('ld', bytesPerCycle, 1)], weights),
+    bufferText('abuf', memories.ABUF, [vector('x'), vector('y'), port('st', bytesPerCycle, 1)], [port('ld', bytesPerCycle, 1), port('mv', bytesPerCycle, 1), vector('z')], activations),
+    bufferText('wbuf', memories.WBUF, [], [port('ld', bytesPerCycle, 1), port('mv', bytesPerCycle, 1)], weights),
     bufferText('pbuf', memories.PBUF, [port('records', V, 16), port('fine', V, 4, 8, true), port('coarse', V, 4, 8, true)], [port('ld', bytesPerCycle, 1)]),
-    bufferText('obuf', memories.OBUF, [vector('x'), vector('y'), port('st', bytesPerCycle, 1), port('o', R * C, 4)], [port('ld', bytesPerCycle, 1), vector('z'), port('sums', R * C, 4)]),
+    bufferText('obuf', memories.OBUF, [vector('x'), vector('y'), port('st', bytesPerCycle, 1), port('o', R * C, 4)], [port('ld', bytesPerCycle, 1), vector('z'), port('total', 1, 4), port('sums', R * C, 4)]),
   ].join('\n');
 };

@@ -4,7 +4,7 @@ import { formats, MASK_BITS, OP_BITS, WORD_BITS } from '../encode.ts';
 import type { Machine } from '../machine.ts';
 import { arrayText } from './array.ts';
 import { buffersText } from './buffers.ts';
-import { coreOps, errorConstants, instructionBits, mostLanes } from './declaration.ts';
+import { coreOps, errorConstants, instructionBits, mostLanes, wideLanes } from './declaration.ts';
 import { loaderText, storerText, walkerText } from './movement.ts';
 import { queueText, sequencerText } from './sequencer.ts';
 import { vectorText } from './vector.ts';
@@ -28,6 +28,8 @@ const engineWires = (): string => engines.map((engine, e) => `\
 export const coreText = (machine: Machine): string => {
   const { array: { rows: R, columns: C }, dma: { bytesPerCycle: B }, vector: { lanes: V } } = machine;
   const L = mostLanes(machine);
+  const H = Math.max(1, wideLanes(machine));
+  const mover = (memory: ChipMemory): string => `    .mv_on(move_memory == ${index(memory)} ? move_on : ${B}'d0), .mv_addresses(move_addresses), .mv_data(write_data)`;
   const operand = (name: 'x' | 'y'): string => `\
   wire [${V - 1}:0] ${name}_on;
   wire [1:0] ${name}_memory;
@@ -89,13 +91,16 @@ ${engineWires()}
     .write_on(load_on), .write_memory(load_memory), .write_addresses(load_addresses), .write_data(load_data)
   );
   wire store_on, ended;
-  wire [1:0] store_memory;
+  wire [1:0] store_memory, move_memory;
+  wire [${B - 1}:0] move_on;
+  wire [${32 * B - 1}:0] move_addresses;
   wire [${32 * B - 1}:0] store_addresses;
   wire [${8 * B - 1}:0] store_from_abuf, store_from_obuf;
   lb1_storer storer (
     .clk(clk), .clear(clear), .work(work[${engines.indexOf('ST')}]), .head(head_ST), .last(last[${engines.indexOf('ST')}]), .error(error_ST), .ends(ended), .outside_bytes(outside_bytes),
     .read_on(store_on), .read_memory(store_memory), .read_addresses(store_addresses), .read_data(store_memory == ${index('OBUF')} ? store_from_obuf : store_from_abuf),
-    .write_valid(write_valid), .write_address(write_address), .write_count(write_count), .write_data(write_data), .write_done(write_done)
+    .write_valid(write_valid), .write_address(write_address), .write_count(write_count), .write_data(write_data), .write_done(write_done),
+    .move_on(move_on), .move_memory(move_memory), .move_addresses(move_addresses)
   );
   wire a_on, a_nibbles, a_channelwise, w_on, o_read, o_write;
   wire [${R * L - 1}:0] a_lanes;
@@ -103,6 +108,7 @@ ${engineWires()}
   wire [${32 * L - 1}:0] a_steps, w_steps;
   wire [${8 * R * L - 1}:0] a_data;
   wire [${8 * R * L * Math.max(1, C - 1) - 1}:0] a_more;
+  wire [${8 * R * H - 1}:0] a_high;
   wire [${L - 1}:0] w_lanes;
   wire [${C - 1}:0] w_channels;
   wire [${32 * C - 1}:0] w_columns;
@@ -111,7 +117,7 @@ ${engineWires()}
   wire [${32 * R * C - 1}:0] o_addresses, o_data, o_sums;
   lb1_array array (
     .clk(clk), .clear(clear), .work(work[${engines.indexOf('MM')}]), .head(head_MM), .last(last[${engines.indexOf('MM')}]), .error(error_MM),
-    .a_on(a_on), .a_nibbles(a_nibbles), .a_channelwise(a_channelwise), .a_lanes(a_lanes), .a_rows(a_rows), .a_steps(a_steps), .a_data(a_data), .a_more(a_more),
+    .a_on(a_on), .a_nibbles(a_nibbles), .a_channelwise(a_channelwise), .a_lanes(a_lanes), .a_rows(a_rows), .a_steps(a_steps), .a_data(a_data), .a_more(a_more), .a_high(a_high),
     .w_on(w_on), .w_lanes(w_lanes), .w_channels(w_channels), .w_columns(w_columns), .w_steps(w_steps), .w_data(w_data),
     .o_read(o_read), .o_write(o_write), .o_lanes(o_lanes), .o_addresses(o_addresses), .o_data(o_data), .o_sums(o_sums)
   );
@@ -122,7 +128,8 @@ ${operand('y')}
   wire [${128 * V - 1}:0] records_data;
   wire [31:0] fine_bytes, z_bytes;
   wire [1:0] z_memory;
-  wire z_nibbles;
+  wire z_nibbles, total_on;
+  wire [31:0] total_address, total_data;
   lb1_vector vector (
     .clk(clk), .clear(clear), .work(work[${engines.indexOf('VE')}]), .head(head_VE), .last(last[${engines.indexOf('VE')}]), .error(error_VE),
     .x_on(x_on), .x_memory(x_memory), .x_bytes(x_bytes), .x_addresses(x_addresses), .x_data(x_memory == ${index('OBUF')} ? x_from_obuf : x_from_abuf),
@@ -130,6 +137,7 @@ ${operand('y')}
     .records_on(records_on), .records_addresses(records_addresses), .records_data(records_data),
     .fine_on(fine_on), .fine_bytes(fine_bytes), .fine_addresses(fine_addresses), .fine_data(fine_data),
     .coarse_on(coarse_on), .coarse_addresses(coarse_addresses), .coarse_data(coarse_data),
+    .total_on(total_on), .total_address(total_address), .total_data(total_data),
     .z_on(z_on), .z_memory(z_memory), .z_bytes(z_bytes), .z_nibbles(z_nibbles), .z_addresses(z_addresses), .z_data(z_data)
   );
 
@@ -138,13 +146,15 @@ ${operand('y')}
     .clk(clk), .x_on(x_memory == ${index('ABUF')} ? x_on : ${V}'d0), .x_addresses(x_addresses), .x_bytes(x_bytes), .x_data(x_from_abuf),
     .y_on(y_memory == ${index('ABUF')} ? y_on : ${V}'d0), .y_addresses(y_addresses), .y_bytes(y_bytes), .y_data(y_from_abuf),
     .st_on({${B}{store_on && store_memory == ${index('ABUF')}}}), .st_addresses(store_addresses), .st_data(store_from_abuf),
-    .a_on(a_on), .a_nibbles(a_nibbles), .a_channelwise(a_channelwise), .a_used(w_lanes), .a_lanes(a_lanes), .a_rows(a_rows), .a_steps(a_steps), .a_data(a_data), .a_more(a_more),
+    .a_on(a_on), .a_nibbles(a_nibbles), .a_channelwise(a_channelwise), .a_used(w_lanes), .a_lanes(a_lanes), .a_rows(a_rows), .a_steps(a_steps), .a_data(a_data), .a_more(a_more), .a_high(a_high),
     .ld_on(load_memory == ${index('ABUF')} ? load_on : ${B}'d0), .ld_addresses(load_addresses), .ld_data(load_data),
+${mover('ABUF')},
     .z_on(z_memory == ${index('ABUF')} ? z_on : ${V}'d0), .z_addresses(z_addresses), .z_bytes(z_bytes), .z_nibbles(z_nibbles), .z_data(z_data)
   );
   lb1_wbuf wbuf (
     .clk(clk), .w_on(w_on), .w_lanes(w_lanes), .w_channels(w_channels), .w_columns(w_columns), .w_steps(w_steps), .w_data(w_data),
-    .ld_on(load_memory == ${index('WBUF')} ? load_on : ${B}'d0), .ld_addresses(load_addresses), .ld_data(load_data)
+    .ld_on(load_memory == ${index('WBUF')} ? load_on : ${B}'d0), .ld_addresses(load_addresses), .ld_data(load_data),
+${mover('WBUF')}
   );
   lb1_pbuf pbuf (
     .clk(clk), .records_on(records_on), .records_addresses(records_addresses), .records_data(records_data),
@@ -159,6 +169,7 @@ ${operand('y')}
     .o_on(o_read ? o_lanes : ${R * C}'d0), .o_addresses(o_addresses), .o_data(o_data),
     .ld_on(load_memory == ${index('OBUF')} ? load_on : ${B}'d0), .ld_addresses(load_addresses), .ld_data(load_data),
     .z_on(z_memory == ${index('OBUF')} ? z_on : ${V}'d0), .z_addresses(z_addresses), .z_bytes(z_bytes), .z_nibbles(z_nibbles), .z_data(z_data),
+    .total_on(total_on), .total_addresses(total_address), .total_data(total_data),
     .sums_on(o_write ? o_lanes : ${R * C}'d0), .sums_addresses(o_addresses), .sums_data(o_sums)
   );
 

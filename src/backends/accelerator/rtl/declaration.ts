@@ -7,7 +7,7 @@ import { elements, engines, fieldEntries, isa, opNames, type Engine, type Fields
 import { lanesFor, type Machine } from '../machine.ts';
 
 /** The instructions that the core has; it traps on the others. */
-export const coreOps = ['END', 'LD', 'FILL', 'ST', 'MM', 'RQ', 'ADD2', 'MUL2', 'CLIP', 'LUT', 'LUTI', 'POOL', 'RED', 'SMAX'] as const satisfies readonly OpName[];
+export const coreOps = ['END', 'LD', 'FILL', 'ST', 'MM', 'RQ', 'ADD2', 'MUL2', 'CLIP', 'LUT', 'LUTI', 'POOL', 'RED', 'SMAX', 'EXPS', 'NRM', 'LNRM', 'MV'] as const satisfies readonly OpName[];
 export type CoreOp = (typeof coreOps)[number];
 export const coreOpsOf = (engine: Engine): readonly CoreOp[] => coreOps.filter((op) => isa[op].engine === engine);
 
@@ -126,9 +126,11 @@ ${coreOps.flatMap((op) => Array.from({ length: formats[op].words }, (_, word) =>
 endfunction`;
 
 export const weightWidths = [8, 4, 2] as const;
-export const activationWidths = [8, 4] as const;
+export const activationWidths = [16, 8, 4] as const;
 /** Products a cycle of an element of the array; 0 where the machine has no such mode. */
 export const perCycle = (machine: Machine, weightBits: number, activationBits: number): number => lanesFor(machine, weightBits, activationBits)?.perCycle ?? 0;
+/** Lanes that can read two bytes of activations. */
+export const wideLanes = (machine: Machine): number => Math.max(0, ...weightWidths.map((w) => perCycle(machine, w, 16)));
 export const mostLanes = (machine: Machine): number => Math.max(1, ...weightWidths.flatMap((w) => activationWidths.map((a) => perCycle(machine, w, a))));
 
 /** Why a machine has no core, or null. */

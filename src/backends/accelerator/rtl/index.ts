@@ -11,9 +11,9 @@ export { coreErrors, coreObstacle, coreOps } from './declaration.ts';
 export const missingFrom = (program: readonly Instruction[]): readonly string[] => [...new Set(program.flatMap((one) => {
   if (!(coreOps as readonly string[]).includes(one.op)) return [one.op];
   if (one.op !== 'MM') return [];
-  const { wBits, aBits, aElement } = one.fields;
-  return (weightWidths as readonly number[]).includes(Number(wBits)) && (activationWidths as readonly number[]).includes(Number(aBits)) && Number(aElement.slice(1)) <= 8
-    ? [] : [`products of ${wBits}${wBits === 'ternary' ? '' : '-bit'} weights and ${aBits}-bit activations`];
+  const { wBits, aBits, aElement, depthwise } = one.fields;
+  return (weightWidths as readonly number[]).includes(Number(wBits)) && (activationWidths as readonly number[]).includes(Number(aBits)) && Number(aElement.slice(1)) <= Math.max(8, Number(aBits)) && !(depthwise === 1 && Number(aElement.slice(1)) > 8)
+    ? [] : [`products of ${wBits}${wBits === 'ternary' ? '' : '-bit'} weights and ${aBits}-bit activations${depthwise === 1 ? ' in filters of single channels' : ''}`];
 }))];
 export { coreText, testbenchText };
 

@@ -1,5 +1,5 @@
 /**
- * LD and ST: boxes of bytes, beat by beat. A walker stands on one side of a box and says where the bytes of the next beat lie; the loader
+ * LD and ST: boxes of bytes, beat by beat, between the chip and the outside or (MV) between two places on chip. A walker stands on one side of a box and says where the bytes of the next beat lie; the loader
  * asks with one walker and stores answers with another, so it works with a memory of any latency. A beat carries as many bytes as the
  * cycle model counts (`cycles.ts`): `chunk` of a row, a row being one run, or all runs of the inner dimension where these are contiguous outside.
  */
@@ -108,14 +108,19 @@ const boxFields = ['memory', 'chip', 'run', 'n0', 'n1', 'n2', 'far', 'f0', 'f1',
 const signed40 = (name: string): string => `{{8{f_${name}[31]}}, f_${name}}`;
 const plain40 = (name: string): string => `{8'd0, f_${name}}`;
 
-/** The walker of one side of the box in flight, with the wires of its name: addresses outside have signed strides, those on chip do not. */
-const walker = (machine: Machine, instance: string, side: 'far' | 'chip', step: string): string => {
-  const stride = (n: number): string => (side === 'far' ? signed40(`f${n}`) : plain40(`c${n}`));
+/**
+ * The walker of one side of the box in flight, with the wires of its name: addresses outside have signed strides, those on chip do not. With
+ * `mayMove` the side `chip` is the source of MV too (signed strides), and `far` its target (strides without sign).
+ */
+const walker = (machine: Machine, instance: string, side: 'far' | 'chip', step: string, mayMove = false): string => {
+  const own = (n: number): string => (side === 'far' ? signed40(`f${n}`) : plain40(`c${n}`));
+  const stride = (n: number): string => (mayMove ? `moves ? ${side === 'far' ? plain40(`d${n}`) : signed40(`s${n}`)} : ${own(n)}` : own(n));
+  const base = mayMove ? `moves ? ${plain40(side === 'far' ? 'to' : 'from')} : ${plain40(side)}` : plain40(side);
   return `  wire [${40 * machine.dma.bytesPerCycle - 1}:0] ${side};
   wire [31:0] ${side}_count;
   wire ${side}_final;
   lb1_walker ${instance} (
-    .clk(clk), .clear(clear), .run_walk(work && boxed), .step(${step}), .base(${plain40(side)}), .run(f_run), .n0(f_n0), .n1(f_n1), .n2(f_n2),
+    .clk(clk), .clear(clear), .run_walk(work && boxed), .step(${step}), .base(${base}), .run(f_run), .n0(f_n0), .n1(f_n1), .n2(f_n2),
     .s0(${stride(0)}), .s1(${stride(1)}), .s2(${stride(2)}), .joined(joined), .chunk(chunk), .addresses(${side}), .count(${side}_count), .closing(${side}_final)
   );`;
 };
@@ -197,12 +202,13 @@ endmodule
 `;
 
 export const storerText = (machine: Machine): string => `\
-// The engine ST: boxes to the outside, and END.
+// The engine ST: boxes to the outside or to another place on chip, and END.
 module lb1_storer (
   input clk, input clear, input work, input [${instructionBits('ST') - 1}:0] head, output last, output reg [7:0] error, output ends,
   input [31:0] outside_bytes,
   output read_on, output [1:0] read_memory, output reg [${32 * machine.dma.bytesPerCycle - 1}:0] read_addresses, input [${8 * machine.dma.bytesPerCycle - 1}:0] read_data,
-  output reg write_valid, output reg [31:0] write_address, output reg [31:0] write_count, output [${8 * machine.dma.bytesPerCycle - 1}:0] write_data, input write_done
+  output reg write_valid, output reg [31:0] write_address, output reg [31:0] write_count, output [${8 * machine.dma.bytesPerCycle - 1}:0] write_data, input write_done,
+  output reg [${machine.dma.bytesPerCycle - 1}:0] move_on, output reg [1:0] move_memory, output reg [${32 * machine.dma.bytesPerCycle - 1}:0] move_addresses
 );
   localparam B = ${machine.dma.bytesPerCycle};
 ${errorConstants()}
@@ -210,20 +216,27 @@ ${memoryConstants}
 ${opConstants('ST')}
 ${sizeFunction(machine)}
 ${chunkFunction(machine.dma.bytesPerCycle)}
-${fieldWires(coreOpsOf('ST'), boxFields)}
-  wire boxed = op == OP_ST;
+${fieldWires(coreOpsOf('ST'), [...boxFields, 'fromMemory', 'from', 'toMemory', 'to', 's0', 's1', 's2', 'd0', 'd1', 'd2'])}
+  wire moves = op == OP_MV;
+  wire boxed = op == OP_ST || moves;
   assign ends = work && op == OP_END;
-  wire joined = f_f2 == f_run;
-  wire [31:0] chunk = joined && f_n2 != 1 && f_c2 != f_run ? chunk_of(f_run, f_c2) : B;
+  // both sides: on chip, and outside or on chip too
+  wire [31:0] near_step = moves ? f_s2 : f_c2;
+  wire [31:0] chunk_near = chunk_of(f_run, near_step);
+  wire [31:0] chunk_far = chunk_of(f_run, f_d2);
+  wire dense = moves ? f_s2 == f_run && f_d2 == f_run : f_c2 == f_run;
+  // runs that are shorter than a beat go several at a time as far as they meet different banks, on both sides
+  wire joined = moves ? dense || f_run < B : f_f2 == f_run;
+  wire [31:0] chunk = !joined || dense || (!moves && f_n2 == 1) ? B : moves && chunk_far < chunk_near ? chunk_far : chunk_near;
   reg issued;
-  reg [31:0] pending;
+  reg [31:0] pending, waited;
   wire issue = work && boxed && !issued;
-${walker(machine, 'reading', 'chip', 'issue')}
-${walker(machine, 'writing', 'far', 'issue')}
-  assign read_memory = f_memory[1:0];
+${walker(machine, 'reading', 'chip', 'issue', true)}
+${walker(machine, 'writing', 'far', 'issue', true)}
+  assign read_memory = moves ? f_fromMemory[1:0] : f_memory[1:0];
   assign read_on = issue && error == E_NONE;
   assign write_data = read_data;
-  assign last = ends || (work && boxed && issued && write_done && pending == 1);
+  assign last = ends || (work && boxed && issued && (moves ? waited == ${machine.vector.start - 1} : write_done && pending == 1));
   reg [31:0] at;
   integer b;
   always @* begin
@@ -235,23 +248,32 @@ ${walker(machine, 'writing', 'far', 'issue')}
         at = chip[40 * b +: 32];
         // a lane without a byte reads address 0
         read_addresses[32 * b +: 32] = at;
-        if (b < chip_count && (at >= size_of(f_memory) || chip[40 * b + 32 +: 8] != 0)) error = E_CHIP;
+        if (b < chip_count && (at >= size_of(moves ? f_fromMemory : f_memory) || chip[40 * b + 32 +: 8] != 0)) error = E_CHIP;
+        if (moves && b < far_count && (far[40 * b +: 32] >= size_of(f_toMemory) || far[40 * b + 32 +: 8] != 0)) error = E_CHIP;
       end
-      if (far[39:32] != 0 || far[31:0] > outside_bytes || outside_bytes - far[31:0] < far_count) error = E_OUTSIDE;
-      if (f_memory[1:0] == WBUF || f_memory[1:0] == PBUF) error = E_UNSUPPORTED;
+      if (!moves) if (far[39:32] != 0 || far[31:0] > outside_bytes || outside_bytes - far[31:0] < far_count) error = E_OUTSIDE;
+      if (read_memory == WBUF || read_memory == PBUF || (moves && (f_toMemory[1:0] == PBUF || f_toMemory[1:0] == OBUF))) error = E_UNSUPPORTED;
       if (${badBox}) error = E_FIELD;
     end
   end
   always @(posedge clk) begin
     write_valid <= 0;
+    move_on <= 0;
     if (clear) begin
       issued <= 0;
       pending <= 0;
+      waited <= 0;
     end else if (work && boxed) begin
-      pending <= pending + (issue ? 1 : 0) - (write_done ? 1 : 0);
+      pending <= moves ? 0 : pending + (issue ? 1 : 0) - (write_done ? 1 : 0);
+      waited <= issued && !last ? waited + 1 : 0;
       if (last) issued <= 0;
       else if (issue && chip_final) issued <= 1;
-      write_valid <= read_on;
+      write_valid <= read_on && !moves;
+      if (read_on && moves) for (b = 0; b < B; b = b + 1) begin
+        move_on[b] <= b < far_count;
+        move_addresses[32 * b +: 32] <= far[40 * b +: 32];
+      end
+      move_memory <= f_toMemory[1:0];
       write_address <= far[31:0];
       write_count <= far_count;
     end

@@ -63,7 +63,7 @@ module lb1_tb;
     turn = due;
     if (write_valid) for (b = 0; b < B; b = b + 1) if (b < write_count) begin
       place = write_address + b;
-      outside[place] <= write_data[8 * b +: 8];
+      outside[place] = write_data[8 * b +: 8];
     end
   end
 ${latency === 1 ? '  assign write_done = write_valid;' : `\

@@ -1,10 +1,19 @@
 /**
  * VE: `lanes` elements a cycle through three stages. Stage 0 forms addresses, stage 1 multiplies (or looks up, or joins), stage 2 adds,
- * stage 3 shifts, limits and writes. Two passes over a group of elements give two products to one multiplier. Softmax takes its rows one by
- * one: greatest element, exponentials and their sum, reciprocal, exponentials again and rescaled; the reciprocal's cycles are the sixteen of
- * the cycle model. An element is written three cycles after it is read, so z may lie on x only where its elements are not larger.
+ * stage 3 shifts, limits and writes. Two passes over a group of elements give two products to one multiplier. What works on rows takes them one
+ * by one, in passes:
+ *
+ *     SMAX   greatest element; exponentials and their sum; the reciprocal; exponentials again and rescaled
+ *     EXPS   greatest element; exponentials and their sum, written behind the last
+ *     NRM    the reciprocal of the sum; the row rescaled
+ *     LNRM   sums of the elements and their squares; the reciprocal root; normalised and rescaled, two products an element
+ *
+ * A reciprocal takes the sixteen cycles of the cycle model, a root the twenty-four. An element is written three cycles after it is read (four
+ * where an exponential is looked up in between), so z may lie on x only where its elements are not larger.
  */
 import { reciprocalSeeds } from '../../../numerics/reciprocal.ts';
+import { rsqrtSeeds } from '../../../numerics/rsqrt.ts';
+import { EXP_ENTRIES } from '../accesses.ts';
 import { chipMemories, elements } from '../isa.ts';
 import type { Machine } from '../machine.ts';
 import { choiceIndex, coreOpsOf, elementFunctions, errorConstants, fieldWires, instructionBits, opConstants } from './declaration.ts';
@@ -13,12 +22,18 @@ const fields = [
   'xMemory', 'x', 'xElement', 'xPitch', 'yMemory', 'y', 'yElement', 'yPitch', 'zMemory', 'z', 'zElement', 'zPitch', 'n', 'channels', 'par', 'perChannel', 'preShift', 'shift', 'low', 'high',
   'zeroX', 'zeroY', 'mul', 'add', 'lut', 'rows', 'kind', 'columns', 'imageRows', 'imageColumns', 'rowPitch', 'columnPitch', 'firstRow', 'firstColumn', 'rowStride', 'columnStride',
   'tapRows', 'tapColumns', 'rowDilation', 'columnDilation', 'border', 'depth', 'outer', 'reduce', 'inner', 'accumulate', 'count', 'length', 'fine', 'coarse', 'two', 'eShift', 'newton', 'mulOut', 'shiftOut', 'zero',
+  'sum', 'masked', 'mask', 'mulLogit', 'addLogit', 'shiftLogit', 'epsilon', 'fraction',
 ] as const;
 
-/** Cycles of a row of softmax beyond three passes. */
+/** Cycles of a row beyond its passes, for the reciprocal of a sum and for a reciprocal root. */
 const RECIPROCAL_CYCLES = 16;
+const ROOT_CYCLES = 24;
+/** The first seed of a reciprocal root belongs to this part of its range. */
+const FIRST_ROOT = 64;
 const nibblesOf = (element: (typeof elements)[number]): number => Number(element.slice(1)) / 4;
 const isAny = (field: string, test: (element: (typeof elements)[number]) => boolean): string => elements.flatMap((element, i) => (test(element) ? [`${field} == ${i}`] : [])).join(' || ') || '1\'b0';
+
+const elementIndex = (element: (typeof elements)[number]): number => elements.indexOf(element);
 
 export const vectorText = (machine: Machine): string => {
   const V = machine.vector.lanes;
@@ -28,7 +43,7 @@ export const vectorText = (machine: Machine): string => {
   reg [31:0] ${name}_at, ${name}_row;
   wire [31:0] w_${name}_at = placed ? ${name}_at : f_${name} << 1;
   wire [31:0] w_${name}_row = placed ? ${name}_row : f_${name} << 1;
-  wire [31:0] ${name}_size = nibbles_of(f_${name}Element);
+  wire [31:0] ${name}_size = nibbles_of(${name}_element);
   reg [31:0] n_${name}_at, n_${name}_row;
   reg [32*V-1:0] lane_${name};`;
   const step = (name: 'x' | 'y' | 'z'): string => `\
@@ -45,6 +60,7 @@ module lb1_vector (
   output [${V - 1}:0] records_on, output [${32 * V - 1}:0] records_addresses, input [${128 * V - 1}:0] records_data,
   output [${V - 1}:0] fine_on, output [31:0] fine_bytes, output reg [${32 * V - 1}:0] fine_addresses, input [${32 * V - 1}:0] fine_data,
   output [${V - 1}:0] coarse_on, output reg [${32 * V - 1}:0] coarse_addresses, input [${32 * V - 1}:0] coarse_data,
+  output reg total_on, output reg [31:0] total_address, output reg [31:0] total_data,
   output [${V - 1}:0] z_on, output [1:0] z_memory, output [31:0] z_bytes, output z_nibbles, output [${32 * V - 1}:0] z_addresses, output reg [${32 * V - 1}:0] z_data
 );
   localparam V = ${V};
@@ -57,20 +73,37 @@ ${elementFunctions()}
 ${fieldWires(coreOpsOf('VE'), fields)}
   wire is_rq = op == OP_RQ, is_add2 = op == OP_ADD2, is_mul2 = op == OP_MUL2, is_clip = op == OP_CLIP, is_lut = op == OP_LUT;
   wire is_luti = op == OP_LUTI, is_pool = op == OP_POOL, is_red = op == OP_RED, is_smax = op == OP_SMAX;
+  wire is_exps = op == OP_EXPS, is_nrm = op == OP_NRM, is_lnrm = op == OP_LNRM;
+  wire by_rows = is_smax || is_exps || is_nrm || is_lnrm;
+  // where the instruction does not say: sums, and exponentials of two bytes
+  wire [31:0] x_element = is_exps || is_nrm ? ${elementIndex('i32')} : f_xElement;
+  wire [31:0] y_element = f_yElement;
+  wire [31:0] z_element = is_exps ? ${elementIndex('i16')} : f_zElement;
   wire folding = is_pool || is_red;
-  wire twice = is_add2 || is_mul2 || is_luti;
+  wire twice = is_add2 || is_mul2 || is_luti || (is_lnrm && stage == RESCALE);
   wire recorded = is_rq || is_add2;
   wire greatest = f_kind == ${choiceIndex('RED', 'kind', 'max')};
+
+  // the pass over a row; NRM has no other than the last two
+  localparam [1:0] GREATEST = 0, TOTAL = 1, INVERT = 2, RESCALE = 3;
+  reg [1:0] stage_kept;
+  wire [1:0] stage = is_nrm && stage_kept == GREATEST ? INVERT : stage_kept;
+  reg [31:0] row, row_elements, x_row_start;
+  reg signed [31:0] top;
+  reg top_known;
+  reg [31:0] total;
+  reg [4:0] inverse;
 
   // ---- stage 0: which elements, and where they lie; addresses count nibbles
   reg placed;
   reg issued; // nothing is left to begin
   reg [31:0] left, channel, table_row, waited;
   reg pass;
-  wire [31:0] length = is_smax ? f_length : is_pool ? f_rows * f_columns * f_depth : is_red ? f_outer * f_inner : f_n;
+  wire [31:0] length = by_rows ? f_length : is_pool ? f_rows * f_columns * f_depth : is_red ? f_outer * f_inner : f_n;
   wire [31:0] w_left = placed ? left : length;
   wire [31:0] w_channel = placed ? channel : 0;
   wire [31:0] w_table_row = placed ? table_row : 0;
+  wire [31:0] w_row_elements = placed ? row_elements : 0;
 ${(['x', 'y', 'z'] as const).map(operand).join('\n')}
   reg [31:0] c_channel, c_table_row;
   reg [V-1:0] lane_on, lane_border;
@@ -154,7 +187,7 @@ ${(['x', 'y', 'z'] as const).map(operand).join('\n')}
         end
       end else begin
         lane_x[32 * a +: 32] = n_x_at;
-        lane_record[32 * a +: 32] = f_par + (f_perChannel[0] ? c_channel << 4 : 0);
+        lane_record[32 * a +: 32] = is_exps ? f_mask + w_row_elements + c_channel : f_par + (f_perChannel[0] ? c_channel << 4 : 0);
         lane_table[32 * a +: 32] = c_table_row;
         c_channel = c_channel + 1;
         c_table_row = c_table_row + 1 == f_rows ? 0 : c_table_row + 1;
@@ -167,34 +200,52 @@ ${(['x', 'y', 'z'] as const).map((name) => step(name)).join('\n')}
     end
   end
 
-  // ---- softmax: rows one by one
-  localparam [1:0] GREATEST = 0, TOTAL = 1, INVERT = 2, RESCALE = 3;
-  reg [1:0] stage;
-  reg [31:0] row, row_wait, x_row_start;
-  reg signed [31:0] top;
-  reg top_known;
-  reg [31:0] total;
+  // ---- rows one by one
   wire row_read = w_left <= V;
-  wire issue = work && !issued && !(is_smax && (stage == INVERT || (stage == RESCALE && row_wait != 0)));
+  wire issue = work && !issued && !(by_rows && stage == INVERT);
+  wire [31:0] row_start = w_left == f_length ? w_x_at : x_row_start;
+  wire row_done = issue && last_tap && row_read && (is_exps ? stage == TOTAL : stage == RESCALE);
   wire [V-1:0] on = issue ? lane_on : 0;
 
   wire takes_y = is_add2 || is_mul2 || (is_red && f_accumulate[0]);
   assign x_on = error == E_NONE ? on & ~lane_border : 0;
-  assign y_on = error == E_NONE && takes_y && (!is_red || (w_tr == 0)) ? on : 0;
-  assign records_on = error == E_NONE && recorded ? on : 0;
+  // NRM reads the sum of its row
+  wire sum_on = work && !issued && is_nrm && stage == INVERT && inverse == 0;
+  assign y_on = error != E_NONE ? 0 : sum_on ? 1 : takes_y && (!is_red || (w_tr == 0)) ? on : 0;
+  assign records_on = error == E_NONE && (recorded || is_lnrm || (is_exps && f_masked[0])) ? on : 0;
   assign x_memory = f_xMemory[1:0];
-  assign y_memory = is_red ? f_zMemory[1:0] : f_yMemory[1:0];
+  assign y_memory = is_nrm ? ${index('OBUF')} : is_red ? f_zMemory[1:0] : f_yMemory[1:0];
   assign x_bytes = (x_size + 1) >> 1;
-  assign y_bytes = is_red ? (z_size + 1) >> 1 : (y_size + 1) >> 1;
+  assign y_bytes = is_nrm ? 4 : is_red ? (z_size + 1) >> 1 : (y_size + 1) >> 1;
   assign x_addresses = lane_x;
-  assign y_addresses = lane_y;
+  wire [31:0] sum_at = (f_sum << 1) + (row << 3);
+  assign y_addresses = is_nrm ? ${V === 1 ? 'sum_at' : `{${32 * (V - 1)}'d0, sum_at}`} : lane_y;
   assign records_addresses = lane_record;
 
-  wire group_done = issue && (is_smax || last_tap);
-  wire all_done = issue && last_tap && row_read && (!is_smax || (stage == RESCALE && row + 1 == f_count));
+  wire group_done = issue && last_tap;
+  wire all_done = by_rows ? row_done && row + 1 == f_count : issue && last_tap && row_read;
+
+  // ---- what stages 2 and 3 keep
+  reg s2_pass, s2_write, s2_end;
+  reg [V-1:0] s2_allowed, s3_allowed;
+  reg [1:0] s2_stage;
+  reg [V-1:0] s2_on;
+  reg [32*V-1:0] s2_z;
+  reg [64*V-1:0] adds, sums;
+  reg [7*V-1:0] offsets;
+  reg [16*V-1:0] knots;
+  reg signed [31:0] entry;
+  // stage 3, and a stage more of exponentials
+  reg s3_write, s3_end, s4_write;
+  reg [1:0] s3_stage;
+  reg [V-1:0] s3_on, s4_on;
+  reg [32*V-1:0] s3_z, s4_z;
+  reg [64*V-1:0] results, exponents;
+  reg [63:0] exponential;
+  reg [31:0] row_total, totals;
 
   // ---- stage 1
-  reg s1_pass, s1_write, s1_first;
+  reg s1_pass, s1_write, s1_first, s1_end;
   reg [1:0] s1_stage;
   reg [V-1:0] s1_on, s1_border;
   reg [32*V-1:0] s1_z, s1_table;
@@ -204,22 +255,31 @@ ${(['x', 'y', 'z'] as const).map((name) => step(name)).join('\n')}
   reg [64*V-1:0] products;
   reg [32*V-1:0] folded;
   reg signed [31:0] next_top;
+  reg known_now;
+  reg [V-1:0] allowed;
+  reg signed [63:0] row_sum, row_squares, next_sum, next_squares;
   reg [31:0] difference;
   reg too_far;
-  wire [31:0] table_size = ${isAny('f_zElement', (element) => nibblesOf(element) === 4)} ? 2 : 1;
+  wire [31:0] table_size = ${isAny('z_element', (element) => nibblesOf(element) === 4)} ? 2 : 1;
   // exponentials of a lane: addresses of its table entries
   integer s;
-  reg signed [31:0] top_now;
+  reg signed [63:0] index;
   always @* begin
     fine_addresses = 0;
     coarse_addresses = 0;
     too_far = 0;
     difference = 0;
-    for (s = 0; s < V; s = s + 1) if (s1_on[s]) begin
-      if (is_lut) fine_addresses[32 * s +: 32] = f_lut + ((s1_table[32 * s +: 32] << 8) + extended(x_data[32 * s +: 32], f_xElement) + (${isAny('f_xElement', (element) => element.startsWith('i'))} ? 128 : 0)) * table_size;
-      else if (is_luti) fine_addresses[32 * s +: 32] = f_lut + ((((extended(x_data[32 * s +: 32], f_xElement) + 32768) >> 7) + (s1_pass ? 1 : 0)) << 1);
+    index = 0;
+    for (s = 0; s < V; s = s + 1) if (is_exps) begin
+      if (s2_on[s]) begin
+        index = $signed(products[64 * s +: 64] + f_addLogit) >>> f_shiftLogit[5:0];
+        fine_addresses[32 * s +: 32] = f_lut + (index < 0 ? 0 : index > ${EXP_ENTRIES - 1} ? ${2 * (EXP_ENTRIES - 1)} : index[31:0] << 1);
+      end
+    end else if (s1_on[s]) begin
+      if (is_lut) fine_addresses[32 * s +: 32] = f_lut + ((s1_table[32 * s +: 32] << 8) + extended(x_data[32 * s +: 32], x_element) + (${isAny('x_element', (element) => element.startsWith('i'))} ? 128 : 0)) * table_size;
+      else if (is_luti) fine_addresses[32 * s +: 32] = f_lut + ((((extended(x_data[32 * s +: 32], x_element) + 32768) >> 7) + (s1_pass ? 1 : 0)) << 1);
       else if (is_smax) begin
-        difference = top - extended(x_data[32 * s +: 32], f_xElement);
+        difference = top - extended(x_data[32 * s +: 32], x_element);
         if (f_two[0]) begin
           fine_addresses[32 * s +: 32] = f_fine + {22'd0, difference[7:0], 2'd0};
           coarse_addresses[32 * s +: 32] = f_coarse + {22'd0, difference[15:8], 2'd0};
@@ -229,30 +289,11 @@ ${(['x', 'y', 'z'] as const).map((name) => step(name)).join('\n')}
     end
   end
   wire looks_up = is_lut || is_luti || (is_smax && s1_stage != GREATEST);
-  assign fine_on = looks_up && error == E_NONE ? s1_on : 0;
-  assign fine_bytes = is_smax ? 4 : is_luti ? 2 : table_size;
+  assign fine_on = error != E_NONE ? 0 : is_exps ? s2_allowed : looks_up ? s1_on : 0;
+  assign fine_bytes = is_smax ? 4 : is_luti || is_exps ? 2 : table_size;
   assign coarse_on = is_smax && f_two[0] && s1_stage != GREATEST && error == E_NONE ? s1_on : 0;
 
-  // ---- stage 2
-  reg s2_pass, s2_write;
-  reg [1:0] s2_stage;
-  reg [V-1:0] s2_on;
-  reg [32*V-1:0] s2_z;
-  reg [64*V-1:0] adds, sums;
-  reg [7*V-1:0] offsets;
-  reg [16*V-1:0] knots;
-  reg signed [31:0] entry;
-  // ---- stage 3, and a stage more of softmax
-  reg s3_write, s4_write;
-  reg [1:0] s3_stage;
-  reg [V-1:0] s3_on, s4_on;
-  reg [32*V-1:0] s3_z, s4_z;
-  reg [64*V-1:0] results, exponents;
-  reg [63:0] exponential;
-  reg [31:0] row_total;
-
   // ---- the reciprocal of the total: normalised, a seed, Newton steps, and the factor of the row
-  reg [3:0] inverse;
   reg [5:0] zeros;
   reg [31:0] divisor, y;
   reg [32:0] correction;
@@ -263,6 +304,30 @@ ${(['x', 'y', 'z'] as const).map((name) => step(name)).join('\n')}
 ${Array.from(reciprocalSeeds, (seed, i) => `      8'd${i}: seed_of = 32'd${seed};`).join('\n')}
     endcase
   endfunction
+  // ---- the reciprocal root of the spread of a row: normalised by an even number of bits, a seed, Newton steps
+  reg signed [63:0] spread;
+  reg [5:0] root_bits; // half of the bits of the spread, rounded up
+  reg [32:0] root_square;
+  reg signed [31:0] row_drop;
+  function [31:0] root_seed(input [7:0] part);
+    case (part)
+${Array.from(rsqrtSeeds, (seed, i) => `      8'd${FIRST_ROOT + i}: root_seed = 32'd${seed};`).join('\n')}
+      default: root_seed = 0;
+    endcase
+  endfunction
+  function [6:0] bits_of(input [63:0] word);
+    integer z;
+    begin
+      bits_of = 0;
+      for (z = 0; z < 64; z = z + 1) if (word[z]) bits_of = z[6:0] + 7'd1;
+    end
+  endfunction
+  wire [6:0] spread_bits = bits_of(spread) + 7'd1;
+  wire [63:0] squared = {32'd0, y} * {32'd0, y};
+  wire [64:0] narrowed = {32'd0, root_square} * {33'd0, divisor};
+  wire [63:0] improved = {32'd0, y} * {32'd0, 32'hc0000000 - root_square[31:0]};
+  wire [63:0] spread_at = root_bits <= 16 ? spread << (6'd32 - (root_bits << 1)) : spread >> ((root_bits << 1) - 6'd32);
+
   function [5:0] zeros_of(input [31:0] word);
     integer z;
     begin
@@ -281,7 +346,8 @@ ${Array.from(reciprocalSeeds, (seed, i) => `      8'd${i}: seed_of = 32'd${seed}
     s1_border <= lane_border;
     s1_pass <= pass;
     s1_first <= folding ? w_tr == 0 && (is_red || w_tq == 0) : 1;
-    s1_write <= is_smax ? stage == RESCALE : last_tap;
+    s1_write <= last_tap && (!by_rows || stage == (is_exps ? TOTAL : RESCALE));
+    s1_end <= row_done;
     s1_stage <= stage;
     s1_z <= lane_z;
     s1_table <= lane_table;
@@ -290,22 +356,47 @@ ${Array.from(reciprocalSeeds, (seed, i) => `      8'd${i}: seed_of = 32'd${seed}
     s2_on <= s1_on;
     s2_pass <= s1_pass;
     s2_write <= s1_write;
+    s2_end <= s1_end;
     s2_stage <= s1_stage;
     s2_z <= s1_z;
     next_top = top;
+    known_now = top_known;
+    next_sum = row_sum;
+    next_squares = row_squares;
+    for (l = 0; l < V; l = l + 1) allowed[l] = s1_on[l] && (!is_exps || !f_masked[0] || records_data[128 * l +: 8] != 0);
+    s2_allowed <= allowed;
     if (s1_on != 0) for (l = 0; l < V; l = l + 1) if (s1_on[l]) begin
       // outside the image the greatest element is none
-      xv = s1_border[l] ? (greatest ? 32'h80000000 : f_border) : extended(x_data[32 * l +: 32], f_xElement);
-      yv = extended(y_data[32 * l +: 32], is_red ? f_zElement : f_yElement);
+      xv = s1_border[l] ? (greatest ? 32'h80000000 : f_border) : extended(x_data[32 * l +: 32], x_element);
+      yv = extended(y_data[32 * l +: 32], is_red ? z_element : f_yElement);
       if (folding) begin
         zero_less = !s1_first ? folded[32 * l +: 32] : is_red && f_accumulate[0] ? yv : greatest ? 32'h80000000 : 0;
         folded[32 * l +: 32] <= !greatest ? zero_less + xv : xv > zero_less ? xv : zero_less;
-      end else if (is_smax) begin
-        if (l == 0 && !top_known) next_top = xv;
-        else if (xv > next_top) next_top = xv;
+      end else if (is_smax || (is_exps && s1_stage == GREATEST)) begin
+        if (allowed[l] && (!known_now || xv > next_top)) begin
+          next_top = xv;
+          known_now = 1;
+        end
+      end else if (is_lnrm && s1_stage == GREATEST) begin
+        next_sum = next_sum + wide(xv);
+        next_squares = next_squares + wide(xv) * wide(xv);
       end else begin
         multiplicand = wide(xv);
         multiplier = 1;
+        if (is_exps) begin
+          multiplicand = wide(top) - wide(xv);
+          multiplier = {32'd0, f_mulLogit};
+        end else if (is_nrm) multiplier = {32'd0, row_mul};
+        else if (is_lnrm) begin
+          if (s1_pass) begin
+            multiplicand = $signed(products[64 * l +: 64] + (64'd1 << (row_drop[5:0] - 6'd1))) >>> row_drop[5:0];
+            zero_less = records_data[128 * l +: 32];
+            multiplier = wide(zero_less);
+          end else begin
+            multiplicand = $signed({32'd0, f_length}) * wide(xv) - row_sum;
+            multiplier = {32'd0, y};
+          end
+        end
         if (is_rq) begin
           zero_less = xv << f_preShift[4:0];
           multiplicand = wide(zero_less);
@@ -326,24 +417,28 @@ ${Array.from(reciprocalSeeds, (seed, i) => `      8'd${i}: seed_of = 32'd${seed}
           end
         end
         products[64 * l +: 64] <= multiplicand * multiplier;
-        adds[64 * l +: 64] <= recorded ? records_data[128 * l + 64 +: 64] : is_mul2 ? f_add : 64'd0;
+        adds[64 * l +: 64] <= recorded || is_lnrm ? records_data[128 * l + 64 +: 64] : is_mul2 ? f_add : is_nrm ? 64'd1 << (row_shift[5:0] - 6'd1) : 64'd0;
         offsets[7 * l +: 7] <= xv[6:0];
       end
     end
-    if (s1_on != 0 && is_smax && s1_stage == GREATEST) begin
+    if (s1_on != 0 && (is_smax || is_exps) && s1_stage == GREATEST) begin
       top <= next_top;
-      top_known <= 1;
+      top_known <= known_now;
     end
+    row_sum <= next_sum;
+    row_squares <= next_squares;
 
     // stage 2 → 3
     s3_on <= s2_on;
     s3_write <= s2_write;
+    s3_end <= s2_end;
+    s3_allowed <= s2_allowed;
     s3_stage <= s2_stage;
     s3_z <= s2_z;
     if (s2_on != 0) for (l = 0; l < V; l = l + 1) if (s2_on[l]) begin
       if (folding) results[64 * l +: 64] <= wide(folded[32 * l +: 32]);
       else if (is_lut) begin
-        entry = extended(fine_data[32 * l +: 32], ${elements.includes('i4' as never) ? `f_zElement == ${elements.indexOf('i4' as never)} ? ${elements.indexOf('i8')} : f_zElement == ${elements.indexOf('u4' as never)} ? ${elements.indexOf('u8')} : ` : ''}f_zElement);
+        entry = extended(fine_data[32 * l +: 32], ${elements.includes('i4' as never) ? `z_element == ${elements.indexOf('i4' as never)} ? ${elements.indexOf('i8')} : z_element == ${elements.indexOf('u4' as never)} ? ${elements.indexOf('u8')} : ` : ''}z_element);
         results[64 * l +: 64] <= wide(entry);
       end else if (is_luti) begin
         entry = {{16{fine_data[32 * l + 15]}}, fine_data[32 * l +: 16]};
@@ -359,7 +454,7 @@ ${Array.from(reciprocalSeeds, (seed, i) => `      8'd${i}: seed_of = 32'd${seed}
       end
     end
 
-    // stage 3 of softmax
+    // stage 3 of exponentials
     s4_write <= 0;
     s4_on <= s3_on;
     s4_z <= s3_z;
@@ -371,8 +466,20 @@ ${Array.from(reciprocalSeeds, (seed, i) => `      8'd${i}: seed_of = 32'd${seed}
       if (s3_stage == TOTAL) row_total = row_total + exponential[31:0];
       else results[64 * l +: 64] <= exponential * {32'd0, row_mul} + (64'd1 << (row_shift[5:0] - 6'd1));
     end
-    if (is_smax && s3_stage == RESCALE) s4_write <= s3_write && s3_on != 0;
-    total <= row_total;
+    if (is_exps && s3_on != 0 && s3_stage == TOTAL) for (l = 0; l < V; l = l + 1) begin
+      exponential = s3_allowed[l] ? {{48{fine_data[32 * l + 15]}}, fine_data[32 * l +: 16]} : 64'd0;
+      exponential = $signed(exponential) >>> f_eShift[4:0];
+      if (s3_on[l]) begin
+        results[64 * l +: 64] <= exponential;
+        row_total = row_total + exponential[31:0];
+      end
+    end
+    if (s3_on != 0 && (is_smax ? s3_stage == RESCALE : is_exps)) s4_write <= s3_write;
+    total <= is_exps && s3_on != 0 && s3_end ? 32'd0 : row_total;
+    total_on <= is_exps && s3_on != 0 && s3_end && error == E_NONE;
+    total_data <= row_total;
+    total_address <= f_sum + (totals << 2);
+    if (is_exps && s3_on != 0 && s3_end) totals <= totals + 1;
 
     // issue
     if (clear || last) begin
@@ -381,13 +488,17 @@ ${Array.from(reciprocalSeeds, (seed, i) => `      8'd${i}: seed_of = 32'd${seed}
       tapped <= 0;
       pass <= 0;
       waited <= 0;
-      stage <= GREATEST;
+      stage_kept <= GREATEST;
       row <= 0;
-      row_wait <= 0;
+      row_elements <= 0;
       total <= 0;
+      totals <= 0;
+      row_sum <= 0;
+      row_squares <= 0;
       top_known <= 0;
       inverse <= 0;
       if (clear) begin
+        total_on <= 0;
         s1_on <= 0;
         s2_on <= 0;
         s3_on <= 0;
@@ -419,41 +530,55 @@ ${Array.from(reciprocalSeeds, (seed, i) => `      8'd${i}: seed_of = 32'd${seed}
           placed <= 1;
           tapped <= 0;
           left <= w_left - V;
-          channel <= c_channel;
+          channel <= by_rows && row_read ? 0 : c_channel;
+          row_elements <= row_done ? w_row_elements + f_length : w_row_elements;
           table_row <= c_table_row;
           x_at <= n_x_at; x_row <= n_x_row;
           y_at <= n_y_at; y_row <= n_y_row;
-          z_at <= is_smax && stage != RESCALE ? w_z_at : n_z_at;
+          z_at <= by_rows && stage != (is_exps ? TOTAL : RESCALE) ? w_z_at : n_z_at;
           z_row <= n_z_row;
           pj <= n_pj; pc <= n_pc; ri <= n_ri;
           py <= n_py; px <= n_px; p_row <= n_p_row; p_at <= n_p_at;
-          if (is_smax) begin
-            if (!placed || (stage == GREATEST && w_left == f_length)) x_row_start <= w_x_at;
+          if (by_rows) begin
+            x_row_start <= row_start;
             if (row_read) begin
               left <= f_length;
-              if (stage == GREATEST) begin
-                stage <= TOTAL;
-                x_at <= w_left == f_length ? w_x_at : x_row_start;
-              end else if (stage == TOTAL) begin
-                stage <= INVERT;
-                inverse <= 0;
-                x_at <= x_row_start;
-              end else begin
-                // the next row begins when the sixteen cycles are over
-                stage <= GREATEST;
+              if (row_done) begin
+                stage_kept <= is_nrm ? INVERT : GREATEST;
                 row <= row + 1;
-                total <= 0;
+                if (!is_exps) total <= 0;
+                row_sum <= 0;
+                row_squares <= 0;
                 top_known <= 0;
+              end else begin
+                x_at <= row_start;
+                stage_kept <= is_lnrm ? INVERT : stage + 1;
               end
+              inverse <= 0;
             end
           end
         end
         if (all_done) issued <= 1;
       end
-      if (is_smax && stage == INVERT) begin
+      if (by_rows && !issued && stage == INVERT) begin
         inverse <= inverse + 1;
-        case (inverse)
-          0, 1, 2: ; // the last exponentials are on their way to the total
+        if (is_lnrm) case (inverse)
+          0, 1: ; // the last elements are on their way to the sums
+          2: spread <= $signed({32'd0, f_length}) * row_squares - row_sum * row_sum + f_epsilon;
+          3: root_bits <= spread_bits[6:1];
+          4: divisor <= spread_at[31:0];
+          5: y <= root_seed(divisor[31:24]);
+          6, 9: root_square <= squared[62:30];
+          7, 10: root_square <= narrowed[64:32];
+          8: if (f_newton[1:0] != 0) y <= improved[62:31];
+          11: if (f_newton[1:0] == 2) y <= improved[62:31];
+          12: row_drop <= 30 + $signed({26'd0, root_bits}) - $signed(f_fraction);
+          ${ROOT_CYCLES - 1}: stage_kept <= RESCALE;
+          default: ;
+        endcase else case (inverse)
+          // the last exponentials are on their way to the total, or the total of NRM comes
+          0, 2: ;
+          1: if (is_nrm) total <= y_data[31:0];
           3: begin
             zeros <= zeros_of(total);
             divisor <= total << zeros_of(total);
@@ -466,7 +591,7 @@ ${Array.from(reciprocalSeeds, (seed, i) => `      8'd${i}: seed_of = 32'd${seed}
             row_mul <= scaled[62:31];
             row_shift <= $signed(f_shiftOut) + 31 - $signed({26'd0, zeros});
           end
-          ${RECIPROCAL_CYCLES - 1}: stage <= RESCALE;
+          ${RECIPROCAL_CYCLES - 1}: stage_kept <= RESCALE;
           default: ;
         endcase
       end
@@ -474,17 +599,18 @@ ${Array.from(reciprocalSeeds, (seed, i) => `      8'd${i}: seed_of = 32'd${seed}
   end
 
   // ---- the last stage
-  wire [V-1:0] done_on = is_smax ? (s4_write ? s4_on : 0) : s3_write ? s3_on : 0;
+  wire late = is_smax || is_exps;
+  wire [V-1:0] done_on = late ? (s4_write ? s4_on : 0) : s3_write ? s3_on : 0;
   reg signed [63:0] shifted;
   integer f;
-  wire [5:0] shift = is_rq || is_add2 || is_mul2 ? f_shift[5:0] : is_smax ? row_shift[5:0] : 6'd0;
-  wire limited = recorded || is_mul2 || is_clip || is_smax;
+  wire [5:0] shift = is_rq || is_add2 || is_mul2 || is_lnrm ? f_shift[5:0] : is_smax || is_nrm ? row_shift[5:0] : 6'd0;
+  wire limited = recorded || is_mul2 || is_clip || is_smax || is_nrm || is_lnrm;
   always @* begin
     z_data = 0;
     shifted = 0;
     for (f = 0; f < V; f = f + 1) if (done_on[f]) begin
       shifted = $signed(results[64 * f +: 64]) >>> shift;
-      if (is_smax) shifted = shifted + wide(f_zero);
+      if (is_smax || is_nrm) shifted = shifted + wide(f_zero);
       if (limited && shifted < wide(f_low)) shifted = wide(f_low);
       else if (limited && shifted > wide(f_high)) shifted = wide(f_high);
       z_data[32 * f +: 32] = shifted[31:0];
@@ -492,7 +618,7 @@ ${Array.from(reciprocalSeeds, (seed, i) => `      8'd${i}: seed_of = 32'd${seed}
   end
   assign z_on = error == E_NONE ? done_on : 0;
   assign z_memory = f_zMemory[1:0];
-  assign z_addresses = is_smax ? s4_z : s3_z;
+  assign z_addresses = late ? s4_z : s3_z;
   assign z_nibbles = z_size == 1;
   assign z_bytes = (z_size + 1) >> 1;
   assign last = work && issued && waited == ${machine.vector.start - 1};
@@ -523,20 +649,26 @@ ${Array.from(reciprocalSeeds, (seed, i) => `      8'd${i}: seed_of = 32'd${seed}
         if (on[e]) begin
           if (lane_z[32 * e +: 32] > end_of(f_zMemory) - z_size) outside = 1;
           if ((lane_z[32 * e +: 32] & (z_size - 1)) != 0) crooked = 1;
-          if (recorded && lane_record[32 * e +: 32] > ${PBUF - 16}) outside = 1;
+          if ((recorded || is_lnrm) && lane_record[32 * e +: 32] > ${PBUF - 16}) outside = 1;
+          if (is_exps && f_masked[0] && lane_record[32 * e +: 32] > ${PBUF - 1}) outside = 1;
         end
         if (s1_on[e] && looks_up && (fine_addresses[32 * e +: 32] > ${PBUF} - fine_bytes || (is_smax && f_two[0] && coarse_addresses[32 * e +: 32] > ${PBUF - 4}))) outside = 1;
       end
+      if ((is_exps || is_nrm) && (f_sum > ${OBUF} || (f_count << 2) > ${OBUF} - f_sum)) outside = 1;
+      if (is_exps && f_lut > ${PBUF - 2 * EXP_ENTRIES}) outside = 1;
       if (outside || too_far) error = E_CHIP;
-      if (crooked || (recorded && f_par[1:0] != 0) || (is_lut && table_size == 2 && f_lut[0]) || (is_luti && f_lut[0]) || (is_smax && (f_fine[1:0] != 0 || (f_two[0] && f_coarse[1:0] != 0)))) error = E_MISALIGNED;
-      if (is_rq && (f_shift < 32 || f_shift > 62)) error = E_SHIFT;
+      if (crooked || ((recorded || is_lnrm) && f_par[1:0] != 0) || (is_exps && f_lut[0]) || ((is_exps || is_nrm) && f_sum[1:0] != 0) || (is_lut && table_size == 2 && f_lut[0]) || (is_luti && f_lut[0]) || (is_smax && (f_fine[1:0] != 0 || (f_two[0] && f_coarse[1:0] != 0)))) error = E_MISALIGNED;
+      if ((is_rq || is_lnrm) && (f_shift < 32 || f_shift > 62)) error = E_SHIFT;
+      if (is_exps && (f_shiftLogit < 1 || f_shiftLogit > 62)) error = E_SHIFT;
+      if (is_lnrm && stage == RESCALE && (row_drop < 1 || row_drop > 62)) error = E_SHIFT;
+      if (is_lnrm && stage == INVERT && inverse == 3 && spread < 1) error = E_DIVISION;
       if ((is_add2 || is_mul2) && (f_shift < 1 || f_shift > 62)) error = E_SHIFT;
-      if (is_smax && stage == RESCALE && (row_shift < 1 || row_shift > 62)) error = E_SHIFT;
-      if (is_smax && stage == INVERT && inverse == 3 && total == 0) error = E_DIVISION;
+      if ((is_smax || is_nrm) && stage == RESCALE && (row_shift < 1 || row_shift > 62)) error = E_SHIFT;
+      if ((is_smax || is_nrm) && stage == INVERT && inverse == 3 && total == 0) error = E_DIVISION;
       if ((recorded || is_lut) && f_channels == 0) error = E_FIELD;
       if (is_lut && (x_size > 2 || z_size > 4 || f_rows == 0)) error = E_FIELD;
-      if (is_luti && f_xElement != ${elements.indexOf('i16')}) error = E_FIELD;
-      if (is_smax && (f_newton > 2 || f_count == 0)) error = E_FIELD;
+      if (is_luti && x_element != ${elements.indexOf('i16')}) error = E_FIELD;
+      if (by_rows && (f_newton > 2 || f_count == 0)) error = E_FIELD;
       if (length == 0 || (is_pool && (f_tapRows == 0 || f_tapColumns == 0)) || (is_red && f_reduce == 0)) error = E_FIELD;
       if (misplaced(f_xMemory) || misplaced(f_zMemory) || (takes_y && !is_red && misplaced(f_yMemory))) error = E_UNSUPPORTED;
     end
