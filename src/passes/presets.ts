@@ -23,15 +23,23 @@ const mixedAim = { weights: 4, activations: 8 };
 
 /**
  * Low: ranges, nearest rounding and biases alone at 8 bits; below, weights rounded one after the other on few samples. Normal: channels
- * migrate where that is measured to help, and weights below 8 bits are fitted. High: more samples and candidates, and 8-bit weights are
- * fitted as well.
+ * migrate where that is measured to help, and weights below 8 bits are fitted. High: more samples and candidates, 8-bit weights are fitted
+ * as well, and what costs minutes or operations is tried too, kept where the outputs gain: ReLU in place of GELU with MLPs refitted by
+ * descent, and hidden channels in groups with scales of their own.
  */
 export const presetPipeline = ({ bits, normalization, effort = 'normal', allocation = {} }: PresetRequest): Pipeline => {
   const mixed = bits === 'mixed';
   const { weights, activations } = mixed ? mixedAim : parseBits(bits);
   const step = (pass: string, options: Step['options'] = {}): Step => ({ pass, options });
-  const migration = { low: [], normal: [step('shift-channels', { weights, activations }), step('migrate-scales', { weights, activations })],
-    high: [step('shift-channels', { weights, activations }), step('migrate-scales', { weights, activations, refine: 6 })] };
+  const widths = { weights, activations };
+  const migration = {
+    low: [],
+    normal: [step('shift-channels', widths), step('migrate-scales', widths)],
+    high: [
+      step('rewrite-gelu', { when: 'measured', steps: 400, weightBits: weights, activationBits: activations }),
+      step('shift-channels', widths), step('migrate-scales', { ...widths, refine: 6 }), step('reorder-channels', widths),
+    ],
+  };
   const fitting = { low: { rounding: 'plane', steps: 8, samples: 32 }, normal: {}, high: { steps: 32, samples: 512 } };
   return [
     ...(normalization === null ? [] : [step('normalize-input', { mean: normalization.mean, std: normalization.std })]),

@@ -22,5 +22,10 @@ describe('presets', () => {
     expect(printPipeline(preset('w6a6', 'normal'))).toContain('fit-weights{bits: 6}');
     expect(printPipeline(preset('w8a8', 'high'))).toContain('fit-weights{bits: 8, steps: 32, samples: 512}');
   });
+  it('high effort tries ReLU in place of GELU, with descent, and groups of channels', () => {
+    expect(printPipeline(preset('w4a4', 'high'))).toMatch(/rewrite-gelu\{[^}]*when: measured, steps: 400[^}]*weightBits: 4, activationBits: 4/);
+    expect(names(preset('w8a8', 'high'))).toContain('reorder-channels');
+    for (const pass of ['rewrite-gelu', 'reorder-channels']) expect(names(preset('w4a4', 'normal'))).not.toContain(pass);
+  });
   it.each(['w8a3', 'w1a8', 'w8a12', 'a8w8', ''])('"%s" names no precision', (bits) => expect(() => preset(bits, 'normal')).toThrow(/names no precision/));
 });
