@@ -2,6 +2,7 @@
  * Linear algebra of symmetric positive definite matrices in float64, row-major. All loops have a fixed order, so results have the same
  * bits on every engine.
  */
+import { factorInKernel } from './cholesky-kernel.ts';
 import { f32Kernels, packedLength, PAGE_BYTES, PANEL, SCRATCH_BYTES, SLACK_BYTES, type F32Kernels } from './f32-kernels.ts';
 import { engine } from '../wasm/index.ts';
 
@@ -19,8 +20,14 @@ const dot = (a: Float64Array, i: number, b: Float64Array, j: number, length: num
   return s0 + s1 + (s2 + s3);
 };
 
+/** Smaller matrices are factored before a kernel is called. */
+const KERNEL_SIZE = 24;
+
 /** The lower triangle L with L·Lᵀ = a, zeros above; null where `a` is not positive definite. Only the lower triangle of `a` is read. */
-export const cholesky = (a: Float64Array, n: number): Float64Array | null => {
+export const cholesky = (a: Float64Array, n: number): Float64Array | null => (n < KERNEL_SIZE ? plainCholesky(a, n) : factorInKernel(a, n));
+
+/** The same bits in plain loops. */
+export const plainCholesky = (a: Float64Array, n: number): Float64Array | null => {
   const l = new Float64Array(n * n);
   for (let i = 0; i < n; i++) {
     for (let j = 0; j < i; j++) l[i * n + j] = (a[i * n + j] - dot(l, i * n, l, j * n, j)) / l[j * n + j];

@@ -57,10 +57,10 @@ const [FEWEST_SAMPLES, MOST_SAMPLES] = [128, 256];
 /** Most bytes of values held at once; fewer samples are used where a network is larger. */
 const HELD_BYTES = 2 ** 29;
 /** Rows that the sums of one layer are taken over, for each number of a row, and between which that lies. */
-const ROWS_PER_NUMBER = 64;
+const ROWS_PER_NUMBER = 32;
 const [FEWEST_ROWS, MOST_ROWS] = [4096, 2 ** 15];
 /** Products that the sums of one group may take. */
-const SUM_BUDGET = 6e9;
+const SUM_BUDGET = 2e9;
 /** Rows for each number of a row below which the damping grows in proportion. */
 const FEW_ROWS_PER_NUMBER = 8;
 /** Halves of the samples, each judged by what is fitted to the other. */

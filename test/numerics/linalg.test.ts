@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { cholesky, invertFactored, leastSquares, productSum, solveFactored, subtractProduct } from '../../src/numerics/linalg.ts';
+import { factorInKernel } from '../../src/numerics/cholesky-kernel.ts';
+import { cholesky, invertFactored, leastSquares, plainCholesky, productSum, solveFactored, subtractProduct } from '../../src/numerics/linalg.ts';
 import { createRandom } from '../../src/numerics/random.ts';
 
 const random = createRandom(9);
@@ -29,6 +30,13 @@ describe.each([1, 2, 5, 16, 33])('size %d', (n) => {
     expect(far(product(a, inverse, n), Float64Array.from({ length: n * n }, (_, at) => Number(at % (n + 1) === 0)))).toBeLessThan(1e-9);
     expect(inverse).toEqual(transposed(inverse, n));
   });
+});
+
+it.each([1, 2, 3, 4, 5, 7, 8, 16, 33, 66])('the kernel gives the bits of the plain loops, size %d', (n) => {
+  const a = positive(n);
+  expect(factorInKernel(a, n)).toEqual(plainCholesky(a, n));
+  a[n * n - 1] = -1;
+  expect(factorInKernel(a, n)).toBeNull();
 });
 
 it('a matrix that is not positive definite has no factor', () => {

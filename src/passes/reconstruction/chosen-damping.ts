@@ -17,7 +17,7 @@ const SHARES = [0.01, 0.1, 1];
 /** Share where there are too few samples to hold any back. */
 const SINGLE_SHARE = 0.01;
 /** Rows of weights that are judged at most; evenly spread over the layer. */
-const MOST_ROWS = 64;
+const MOST_ROWS = 32;
 
 export interface ChosenDamping {
   readonly share: number;
@@ -48,8 +48,10 @@ const lossOf = (change: Float64Array, { covariance, cross }: { readonly covarian
   let loss = 0;
   for (let first = 0; first < change.length; first += depth) for (let i = 0, at = 0; i < depth; i++) {
     let sum = -2 * cross[first + i];
-    for (let j = 0; j < depth; j++, at++) sum += covariance[at] * change[first + j];
-    loss += sum * change[first + i];
+    // the form is symmetric: its lower triangle counts twice, its diagonal once
+    for (let j = 0; j < i; j++, at++) sum += 2 * covariance[at] * change[first + j];
+    loss += (sum + covariance[at] * change[first + i]) * change[first + i];
+    at += depth - i;
   }
   return loss;
 };
