@@ -1,7 +1,7 @@
 /** Published numbers for ranges and biases, worked out by hand. */
 import { describe, expect, it } from 'vitest';
 import { parseGraph } from '../../src/ir/parse.ts';
-import { constantOf, type Value } from '../../src/ir/graph.ts';
+import { constantOf, type Graph, type Value } from '../../src/ir/graph.ts';
 import type { UniformQuant } from '../../src/ir/quant.ts';
 import { f32, tensor } from '../../src/ir/type.ts';
 import { createCalibration } from '../../src/calibration/calibration.ts';
@@ -46,7 +46,7 @@ it('bias correction: (W − Ŵ)·E[x] for W = [[.5, −1.3], [2.2, .4]] rounded 
 `);
   const samples = [[0.6, 0.5], [1, -0.1]].map((x) => ({ x: tensor(f32(1, 2), Float32Array.from(x)) }));
   const calibration = createCalibration(samplesInMemory(reference.inputs, samples), { data: null, threads: 1 });
-  const corrected = await runPass(correctBias, rounded, {}, bareContext(calibration, 0, reference));
+  const corrected = await runPass(correctBias, rounded as Graph<'quant'>, {}, bareContext(calibration, 0, reference as Graph<'float'>));
   const bias = constantOf(corrected.nodes[0].inputs['bias'] as Value)!.data as Float32Array;
   expect(bias[0]).toBeCloseTo(-0.46, 6);
   expect(bias[1]).toBeCloseTo(0.24, 6);
