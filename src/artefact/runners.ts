@@ -1,9 +1,11 @@
 /** What runs a compiled program: the reference interpreter, and the artefacts of an output folder as they lie there. */
+import { join } from 'node:path';
 import { loadProgram, runProgram } from '../backends/accelerator/run.ts';
 import { interfaceOf } from '../backends/interface.ts';
 import { cCompiler, runC, runWasm, type Codes } from '../backends/run.ts';
 import type { Sample } from '../calibration/samples.ts';
 import { CompileError, type Diagnostic } from '../ir/diagnostic.ts';
+import { sizeOf } from '../ir/dim.ts';
 import { errors, warnings } from '../ir/errors.ts';
 import { evaluateGraph } from '../ir/evaluate.ts';
 import type { Graph } from '../ir/graph.ts';
@@ -45,6 +47,10 @@ const launchers: Readonly<Record<string, Launcher>> = {
     missing: () => null,
     open: async (folder, _name, graph) => {
       const loaded = loadProgram(folder);
+      for (const { name, value: { type } } of graph.outputs) {
+        const port = loaded.memory.outputs.find((one) => one.name === name);
+        if (port?.dtype !== type.dtype || port.elements !== sizeOf(type.shape)) throw new CompileError(errors.damagedArtefact(join(folder, 'memory.json'), `it does not give ${name} as the graph does`));
+      }
       return async (samples) => samples.map((sample) => tensorsOf(runProgram(loaded, codesOf(sample)).outputs, graph));
     },
   },

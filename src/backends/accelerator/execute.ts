@@ -16,6 +16,14 @@ const arrays = { i8: Int8Array, u8: Uint8Array, i16: Int16Array, u16: Uint16Arra
 type Codes = InstanceType<(typeof arrays)[Plain]>;
 const isPlain = (element: Element): element is Plain => element !== 'i4' && element !== 'u4';
 
+const bytesOf = (name: Memory, size: number): Uint8Array<ArrayBuffer> => {
+  try {
+    return new Uint8Array(size);
+  } catch {
+    return trap('no room', `this computer has no ${size} bytes for ${name}`);
+  }
+};
+
 /** Bytes, and for each byte whether it was written. */
 class Store {
   readonly bytes: Uint8Array<ArrayBuffer>;
@@ -23,8 +31,7 @@ class Store {
   readonly name: Memory;
   constructor(name: Memory, size: number) {
     this.name = name;
-    this.bytes = new Uint8Array(size);
-    this.written = new Uint8Array(size);
+    [this.bytes, this.written] = [bytesOf(name, size), bytesOf(name, size)];
   }
   check(from: number, to: number): void {
     if (from < 0 || to > this.bytes.length) trap('out of bounds', `bytes ${from} to ${to - 1} of ${this.name}, which has ${this.bytes.length}`);
@@ -70,9 +77,14 @@ class Store {
   }
 }
 
-/** Steps of one instruction beyond which a program is taken for broken. */
+/** Steps of one instruction beyond which a program is taken for broken: seconds of simulation. */
 const MOST_STEPS = 2 ** 32;
 const expectWork = (steps: number): void => { if (steps > MOST_STEPS) trap('endless instruction', `it takes ${steps} steps`); };
+/** Elements that an instruction may spread out, by windows that overlap or strides of 0; a memory of 2^24 bytes has fewer. */
+const MOST_ELEMENTS = 2 ** 27;
+const expectRoom = (elements: number): void => { if (elements > MOST_ELEMENTS) trap('endless instruction', `it works on ${elements} elements at once`); };
+/** What a run of bytes costs beside its bytes. */
+const RUN_STEPS = 256;
 
 export class Memories {
   readonly stores: ReadonlyMap<Memory, Store>;
@@ -103,7 +115,7 @@ const recordsAt = (memories: Memories, par: number, count: number): Records => {
 
 const eachRun = (f: Omit<FieldsOf<'LD'>, 'memory'>, run: (far: number, chip: number) => void): void => {
   if (f.run === 0) return;
-  expectWork(f.n0 * f.n1 * f.n2 * f.run);
+  expectWork(f.n0 * f.n1 * f.n2 * Math.max(RUN_STEPS, f.run));
   for (let i = 0; i < f.n0; i++) for (let j = 0; j < f.n1; j++) for (let k = 0; k < f.n2; k++) run(f.far + i * f.f0 + j * f.f1 + k * f.f2, f.chip + i * f.c0 + j * f.c1 + k * f.c2);
 };
 
@@ -152,6 +164,7 @@ const patchOf = (store: Store, element: Element, w: Window, base: number, depth:
   const right = Math.min(w.imageColumns, w.firstColumn + (w.columns - 1) * w.columnStride + (w.tapColumns - 1) * w.columnDilation + 1);
   if (windowSpan(w, base, 1) === null) return { codes: new Int32Array(0), width: 0, top, left };
   const width = right - left;
+  expectRoom((bottom - top) * width * depth);
   const codes = new Int32Array((bottom - top) * width * depth);
   const dense = isPlain(element) && w.columnPitch === bytesFor(element, depth);
   for (let y = top, at = 0; y < bottom; y++) {
@@ -165,11 +178,13 @@ const patchOf = (store: Store, element: Element, w: Window, base: number, depth:
 };
 
 /** Steps along one axis: for each output and tap the coordinate in the patch, −1 outside the image. */
-const coordinates = (count: number, taps: number, first: number, stride: number, dilation: number, size: number, origin: number): Int32Array =>
-  Int32Array.from({ length: count * taps }, (_, i) => {
+const coordinates = (count: number, taps: number, first: number, stride: number, dilation: number, size: number, origin: number): Int32Array => {
+  expectRoom(count * taps);
+  return Int32Array.from({ length: count * taps }, (_, i) => {
     const at = first + Math.floor(i / taps) * stride + (i % taps) * dilation;
     return at < 0 || at >= size ? -1 : at - origin;
   });
+};
 
 const product = (memories: Memories, f: FieldsOf<'MM'>): void => {
   const channelwise = f.depthwise === 1;
@@ -178,6 +193,7 @@ const product = (memories: Memories, f: FieldsOf<'MM'>): void => {
   expectWork(pixels * f.outputs * sumLength);
   if (pixels * f.outputs * sumLength === 0) return;
   const { codes: a, width, top, left } = patchOf(memories.of('ABUF'), f.aElement, f, f.a, depth);
+  expectRoom(Math.max(f.outputs * sumLength, taps * depth));
   if (f.aZero !== 0) for (let i = 0; i < a.length; i++) a[i] -= f.aZero;
   const ys = coordinates(f.rows, f.tapRows, f.firstRow, f.rowStride, f.rowDilation, f.imageRows, top);
   const xs = coordinates(f.columns, f.tapColumns, f.firstColumn, f.columnStride, f.columnDilation, f.imageColumns, left);

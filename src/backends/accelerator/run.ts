@@ -2,9 +2,10 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { CompileError } from '../../ir/diagnostic.ts';
-import { allocate, storageBytes, type DType, type TypedArray } from '../../ir/dtype.ts';
+import { allocate, isDType, storageBytes, type DType, type TypedArray } from '../../ir/dtype.ts';
 import { errors } from '../../ir/errors.ts';
 import type { Codes } from '../run.ts';
+import { blobNames } from './blobs.ts';
 import { decodeProgram } from './encode.ts';
 import { Memories } from './execute.ts';
 import type { MemoryFile } from './files.ts';
@@ -76,6 +77,10 @@ export const checkMemory = (given: unknown, fail: (why: string) => never): Memor
   const { bytes, blobs, inputs, outputs } = memory;
   if (!Number.isInteger(bytes) || bytes! < 1 || bytes! > MOST_BYTES) return fail(`bytes must be a whole number from 1 to ${MOST_BYTES}`);
   if (!Array.isArray(blobs) || !Array.isArray(inputs) || !Array.isArray(outputs)) return fail('it needs the lists blobs, inputs and outputs');
+  const isObject = (entry: unknown): boolean => typeof entry === 'object' && entry !== null;
+  if (![...blobs, ...inputs, ...outputs].every(isObject)) return fail('the entries of blobs, inputs and outputs must be objects');
+  const stranger = blobs.find(({ file }) => !(blobNames as readonly string[]).includes(String(file).replace(/\.bin$/, '')));
+  if (stranger !== undefined) return fail(`there is no blob ${JSON.stringify(stranger.file)}; there are ${blobNames.map((name) => `${name}.bin`).join(', ')}`);
   const places = [...blobs.map((blob) => ({ ...blob, name: blob.file })), ...inputs, ...outputs] as readonly { readonly name: string; readonly address: number; readonly bytes: number }[];
   for (const { name, address, bytes: size } of places) {
     if (typeof name !== 'string' || !Number.isInteger(address) || !Number.isInteger(size) || address < 0 || size < 0 || address + size > bytes!) fail(`${String(name)} does not lie inside the memory`);
@@ -86,7 +91,7 @@ export const checkMemory = (given: unknown, fail: (why: string) => never): Memor
     if (before !== undefined && before.address + before.bytes > place.address) fail(`${before.name} and ${place.name} overlap`);
   });
   for (const { name, dtype, elements, bytes: size } of [...inputs, ...outputs]) {
-    if (!Number.isInteger(elements) || typeof dtype !== 'string' || elements * storageBytes(dtype as DType) !== size) fail(`${name} does not have the size that its elements need`);
+    if (!Number.isInteger(elements) || typeof dtype !== 'string' || !isDType(dtype) || elements * storageBytes(dtype) !== size) fail(`${name} does not have the size that its elements need`);
   }
   return memory as MemoryFile;
 };
