@@ -1,10 +1,11 @@
 /** `lowbitc verify`: every target against the reference bit for bit, and the certificate against the files. */
 import type { Command } from 'commander';
 import { join, resolve } from 'node:path';
+import { firstDifferingLayer } from '../backends/accelerator/compare-golden.ts';
 import { scanObjects } from '../backends/certificate.ts';
 import { certify, sameCertificate, type Certificate } from '../artefact/certificate.ts';
 import { firstDifferingNode } from '../artefact/first-difference.ts';
-import { loadFolder, readListed, takesData, type Folder } from '../artefact/load.ts';
+import { loadFolder, readListed, takesData, targetFolder, type Folder } from '../artefact/load.ts';
 import { openRunners, referenceRunner } from '../artefact/runners.ts';
 import { verifyTargets, type TargetVerdict } from '../artefact/verification.ts';
 import { codesAt, openSamples, syntheticSamples, type Samples } from '../calibration/samples.ts';
@@ -48,7 +49,7 @@ const verifyFolder = async (path: string, flags: VerifyFlags, terminal: Terminal
   const verdicts = await verifyTargets(referenceRunner(folder.graph), runners, samples.count, codesOf, (done, total) => terminal.progress('verify', done, total));
     const nodes = new Map<string, string | null>();
     for (const { target, first } of verdicts) {
-      if (first !== null) nodes.set(target, await firstDifferingNode(folder.graph, toolboxWith([]).backends.get(target)!, codesOf(first.sample)));
+      if (first !== null) nodes.set(target, differingLayer(folder, target) ?? await firstDifferingNode(folder.graph, toolboxWith([]).backends.get(target)!, codesOf(first.sample)));
     }
     const certificate = await checkCertificate(folder);
     const machineCode = checkMachineCode(folder);
@@ -63,6 +64,9 @@ const verifyFolder = async (path: string, flags: VerifyFlags, terminal: Terminal
       diagnostics: enforceDenied(skipped, flags.deny), exitCode: sound ? 0 : exitCodes.mismatch,
     };
 };
+
+/** The layer of the accelerator's program from which on it differs from the golden vectors beside it, where it does so on them. */
+const differingLayer = (folder: Folder, target: string): string | null => (target === 'accel' ? firstDifferingLayer(targetFolder(folder, target))?.layer ?? null : null);
 
 /** The given data, or the calibration samples where they still lie. */
 const samplesFor = ({ path, manifest, graph }: Folder, { input, count }: VerifyFlags): Samples => {

@@ -106,7 +106,7 @@ const bound = (greatest: number): readonly number[] => [-greatest, greatest];
 /** Products beyond which a case is large. */
 const LARGE = 20000;
 
-const linearCase = (rows: readonly number[], k: number, n: number, x: IntegerDType, weight: IntegerDType, ending: Ending): Case => ({
+export const linearCase = (rows: readonly number[], k: number, n: number, x: IntegerDType, weight: IntegerDType, ending: Ending): Case => ({
   name: `linear [${rows}]x${k}x${n} ${x} ${weight} ${ending}`, large: rows[0] * k * n > LARGE,
   build: (s) => {
     const greatest = reachOf(k, x, 2 ** (Number(weight.slice(1)) - 1));
@@ -127,7 +127,7 @@ interface ConvOptions {
   readonly x?: IntegerDType;
   readonly weight?: IntegerDType;
 }
-const convCase = (o: ConvOptions, ending: Ending): Case => {
+export const convCase = (o: ConvOptions, ending: Ending): Case => {
   const { size, kernel, inputs, outputs, group = 1, strides = [1, 1], pads = [0, 0, 0, 0], dilations = [1, 1], batch = 1, x = 'i8', weight = 'i8' } = o;
   return {
     large: (size[0] * size[1] * kernel[0] * kernel[1] * inputs * outputs) / group > LARGE,

@@ -109,9 +109,12 @@ describe('damaged files', () => {
   });
 });
 
-test('a program that ends but says something else is found by verify, which ends with 3', () => {
-  const ended = run(broken({ 'program.bin': edited('RQ', { high: 0, low: 0 }) }), 'verify');
-  expect(ended.status).toBe(3);
+test.each<readonly [string, Readonly<Record<string, Edit>>]>([
+  ['/stem/stem.1/BatchNormalization_output_0', { 'program.bin': edited('RQ', { high: 0, low: 0 }) }],
+  ['image.normalized', { 'luts.bin': (bytes) => bytes.map((byte) => byte ^ 1) }],
+])('a program that ends but says something else is found by verify, which names the first layer, here %s, and ends with 3', (layer, edits) => {
+  const ended = run(broken(edits), 'verify');
+  expect([ended.status, ended.stdout]).toEqual([3, expect.stringContaining(`from %${layer} on`)]);
   expectPlain(ended);
 });
 

@@ -27,8 +27,8 @@ export interface Ran {
   readonly outside: Uint8Array;
 }
 
-/** Runs one sample. */
-export const runProgram = ({ machine, memory, program, blobs }: Loaded, inputs: Codes): Ran => {
+/** Runs one sample. `after` is called when an instruction has taken effect. */
+export const runProgram = ({ machine, memory, program, blobs }: Loaded, inputs: Codes, after?: (index: number, memories: Memories) => void): Ran => {
   const memories = new Memories(machine, memory.bytes);
   const outside = memories.of('outside');
   memory.blobs.forEach(({ address }, i) => outside.putBytes(address, blobs[i]));
@@ -37,7 +37,7 @@ export const runProgram = ({ machine, memory, program, blobs }: Loaded, inputs: 
     if (codes?.byteLength !== bytes) throw new CompileError(errors.badInput(name, `${codes?.byteLength ?? 'no'} bytes were given, the program takes ${bytes}`));
     outside.putBytes(address, new Uint8Array(codes.buffer, codes.byteOffset, codes.byteLength));
   }
-  const timeline = simulate(program, machine, memories);
+  const timeline = simulate(program, machine, memories, after === undefined ? undefined : (index) => after(index, memories));
   const outputs = Object.fromEntries(memory.outputs.map(({ name, dtype, elements, address, bytes }) => {
     const codes = allocate(dtype as DType, elements);
     outside.checkWritten(address, address + bytes);

@@ -24,7 +24,7 @@ const at = (program: readonly Synchronised[], index: number): string => `instruc
 const trap = (kind: string, why: string, where: string | null): never => { throw new CompileError(errors.machineTrap(kind, why, where)); };
 
 /** Runs a program on memories, or, with null, only counts its time, which does not depend on data. */
-export const simulate = (program: readonly Synchronised[], machine: Machine, memories: Memories | null): Timeline => {
+export const simulate = (program: readonly Synchronised[], machine: Machine, memories: Memories | null, after: (index: number) => void = () => undefined): Timeline => {
   if (program.at(-1)?.op !== 'END' || program.findIndex(({ op }) => op === 'END') !== program.length - 1) trap('undecodable program', 'END must be the last instruction, and no other', null);
   const known = new Set(machine.ops);
   const queues = engines.map((engine) => program.flatMap((one, index) => (engineOf(one) === engine ? [index] : [])));
@@ -61,6 +61,7 @@ export const simulate = (program: readonly Synchronised[], machine: Machine, mem
       if (clash !== undefined) trap('race', `it touches ${clash.memory} ${clash.from} to ${clash.to - 1} while another instruction does\n      ${at(program, other.index)}`, at(program, index));
     });
     if (memories !== null) withPlace(() => memories.execute(one), () => at(program, index));
+    after(index);
     start[index] = moment;
     end[index] = moment + cyclesOf(machine, one);
     free[engine] = end[index];

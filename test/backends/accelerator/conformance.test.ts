@@ -5,6 +5,7 @@ import { dirname, join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
 import { acceleratorFor } from '../../../src/backends/accelerator/emit.ts';
+import { compileProgram } from '../../../src/backends/accelerator/program.ts';
 import { presets } from '../../../src/backends/accelerator/presets.ts';
 import { loadProgram, runProgram } from '../../../src/backends/accelerator/run.ts';
 import { programOf, type Emission } from '../../../src/backends/index.ts';
@@ -15,7 +16,7 @@ import { sizeOf } from '../../../src/ir/dim.ts';
 import { rangeOf, type IntegerDType } from '../../../src/ir/dtype.ts';
 import { evaluateGraph } from '../../../src/ir/evaluate.ts';
 import type { Graph } from '../../../src/ir/graph.ts';
-import { cases, Dice, randomCases, randomCodes, sceneOf, type Case } from '../kernel-cases.ts';
+import { cases, convCase, Dice, linearCase, randomCases, randomCodes, sceneOf, type Case } from '../kernel-cases.ts';
 
 const graphOf = (list: readonly Case[], seed: number): Graph<'kernel'> => {
   const b = new Builder();
@@ -70,9 +71,17 @@ describe('every kernel op on the simulated accelerator', () => {
     const loaded = loadProgram(written(await acceleratorFor(bare).emit(programOf(graph), { name: 'cases' })));
     expect(new Set(loaded.program.map(({ op }) => op))).toContain('MMV');
   }, 60_000);
+  const [tiny] = presets;
+  const small: Machine = { ...tiny, name: 'small', memories: { ABUF: 4096, WBUF: 4096, PBUF: 8192, OBUF: 2048 } };
+  it('sums too deep for the memories are added up in pieces', async () => {
+    const deep = graphOf([
+      linearCase([3], 9001, 5, 'i8', 'i8', 'one'), linearCase([2], 20003, 3, 'i8', 'i2', 'table'), linearCase([1], 5000, 3, 'i16', 'i4', 'none'),
+      convCase({ size: [4, 5], kernel: [3, 3], inputs: 304, outputs: 3, pads: [1, 1, 1, 1], weight: 'i8' }, 'residual'), convCase({ size: [3, 3], kernel: [3, 2], inputs: 1004, outputs: 6, group: 2, weight: 'i4' }, 'one'),
+    ], 3);
+    expect(await differences(deep, small, samplesFor(deep, 4))).toEqual([]);
+    expect(compileProgram(programOf(deep), small).program.filter((one) => one.op === 'MM' && one.fields.accumulate === 1).length).toBeGreaterThan(20);
+  }, 60_000);
   it('random shapes on a machine with little room', async () => {
-    const [tiny] = presets;
-    const small: Machine = { ...tiny, name: 'small', memories: { ABUF: 4096, WBUF: 4096, PBUF: 8192, OBUF: 2048 } };
     await fc.assert(fc.asyncProperty(fc.integer({ min: 0, max: 2 ** 30 }), async (seed) => {
       const drawn = graphOf(randomCases(seed, 12), seed);
       expect(await differences(drawn, small, samplesFor(drawn, seed).slice(0, 1))).toEqual([]);

@@ -23,19 +23,29 @@ const packingOf = (codes: ArrayLike<number>): FieldsOf<'MM'>['wBits'] => {
   return low >= -1 && high <= 1 ? 'ternary' : low >= -2 && high <= 1 ? '2' : low >= -8 && high <= 7 ? '4' : '8';
 };
 
-/** A constant matrix [outputs, taps], packed; each row begins with a byte. */
-const constantWeights = (stream: Stream, node: Node, x: Value, weight: Value): Weights => {
+/** A constant matrix [outputs, taps, depth], packed; each row begins with a byte. */
+const constantWeights = (stream: Stream, node: Node, x: Value, weight: Value, depth: number): Weights => {
   const codes = dataOf(weight);
   const outputs = shapeOf(weight)[0];
   const bits = packingOf(codes);
   const packed = bits === 'ternary' ? packTernary(codes, outputs) : packRows(codes, outputs, Number(bits));
   const rowBytes = packed.length / outputs;
   const address = stream.put('weights', packed);
+  const perByte = bits === 'ternary' ? 5 : 8 / Number(bits);
+  const taps = codes.length / outputs / depth;
   return {
     bits, signed: true, activationBits: stream.activationBits(x), aZero: 0, wZero: 0,
     bytes: (count) => count * rowBytes, steps: () => [bits === 'ternary' ? rowBytes * 5 : (rowBytes * 8) / Number(bits), 1], cycles: (count) => runCycles(stream.machine, 1, count * rowBytes),
     key: (_, from, count) => `${from}+${count}`,
     load: (_, from, count, place) => loadBytes(stream, 'WBUF', count * rowBytes, address + from * rowBytes, place, node),
+    pieces: taps > 1 && depth % perByte !== 0 ? null : {
+      bytes: (count, length) => count * taps * Math.ceil(length / perByte), steps: (length) => [taps * Math.ceil(length / perByte) * perByte, 1],
+      load: (from, count, first, length, place) => {
+        const bytes = Math.ceil(length / perByte);
+        move(stream, 1, [count, taps, bytes], { memory: 'outside', address: address + from * rowBytes + first / perByte, strides: [rowBytes, depth / perByte, 1] },
+          { memory: 'WBUF', address: place, strides: denseStrides([count, taps, bytes]) }, node);
+      },
+    },
   };
 };
 
@@ -51,7 +61,7 @@ export const convStep = (stream: Stream, step: Step): void => {
   const [, outHeight, outWidth] = shapeOf(node.output);
   windowStep(stream, step, {
     node, x, images, imageAt: (image) => image * height * width * channels, height, width, channels, outHeight, outWidth, outputs, taps: [kh, kw], strides, dilations,
-    top: pads[0], left: pads[1], padCode, groups: group, channelwise: group > 1 && perGroup === 1 && outputs === channels, product: constantWeights(stream, node, x, weight), pool: null,
+    top: pads[0], left: pads[1], padCode, groups: group, channelwise: group > 1 && perGroup === 1 && outputs === channels, product: constantWeights(stream, node, x, weight, perGroup), pool: null,
   });
 };
 
@@ -61,7 +71,7 @@ export const linearStep = (stream: Stream, step: Step): void => {
   const [outputs, depth] = shapeOf(weight);
   const rows = sizeOf(x.type.shape) / depth;
   windowStep(stream, step, {
-    ...noWindow, node, x, images: 1, imageAt: () => 0, height: rows, width: 1, channels: depth, outHeight: rows, outWidth: 1, outputs, product: constantWeights(stream, node, x, weight), pool: null,
+    ...noWindow, node, x, images: 1, imageAt: () => 0, height: rows, width: 1, channels: depth, outHeight: rows, outWidth: 1, outputs, product: constantWeights(stream, node, x, weight, depth), pool: null,
   });
 };
 
@@ -84,7 +94,7 @@ export const matmulStep = (stream: Stream, step: Step): void => {
       const [runs, run] = transposeB || count === columns ? [1, count * depth * size] : [depth, count * size];
       return home.memory === 'outside' ? runCycles(stream.machine, runs, run) : chipCycles(stream.machine, { outer: runs, inner: 1, run, far: run, chip: run });
     },
-    key: (image, from, count) => `${fromB[image]}: ${from}+${count}`,
+    key: (image, from, count) => `${fromB[image]}: ${from}+${count}`, pieces: null,
     load: (image, from, count, place) => {
       const address = home.address + fromB[image] * depth * columns * size;
       const [counts, strides, at] = transposeB ? [[count, depth], [depth * size, size], from * depth * size] : [[depth, count], [columns * size, size], from * size];

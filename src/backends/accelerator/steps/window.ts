@@ -6,6 +6,9 @@
  * The size of the tiles and their order are chosen by the cycle model: with `load`, `product`, `vector` and `store` the cycles of a tile
  * on the four engines, a step of n tiles takes about load + product + vector + store + (n − 1)·max of them. Pixels inside channels keeps
  * weights on chip, channels inside pixels keeps the patch.
+ *
+ * Where not even the weights and the window of two sums fit, the channels that are read are cut into pieces too, and the pieces of a sum are
+ * added up where it stands in OBUF.
  */
 import type { Node, Value } from '../../../ir/graph.ts';
 import type { Step } from '../../group.ts';
@@ -58,7 +61,16 @@ export interface Weights {
   readonly load: (image: number, from: number, count: number, place: number) => void;
   /** cycles to load so many channels */
   readonly cycles: (outputs: number) => number;
+  /** the same for a piece of the channels that are read, whose bounds are multiples of PIECE; null where weights cannot be cut so */
+  readonly pieces: WeightPieces | null;
 }
+export interface WeightPieces {
+  readonly bytes: (outputs: number, depth: number) => number;
+  readonly steps: (depth: number) => readonly [channel: number, tap: number];
+  readonly load: (from: number, count: number, first: number, depth: number, place: number) => void;
+}
+/** Channels of a piece: whole bytes of codes of any width, five ternary ones to a byte, and pairs of four bits. */
+const PIECE = 40;
 
 interface Cut {
   readonly rows: number;
@@ -80,6 +92,8 @@ interface Setting {
   readonly zOnChip: boolean;
   /** products by the vector engine, where the array has no mode for their widths */
   readonly onVector: boolean;
+  /** channels of a piece; null where they are not cut */
+  readonly piece: number | null;
 }
 
 const patchSize = ({ taps, strides, dilations, height, width }: Geometry, rows: number, columns: number): readonly [number, number] =>
@@ -88,15 +102,15 @@ const patchSize = ({ taps, strides, dilations, height, width }: Geometry, rows: 
 const patchChannels = ({ channelwise, channels, groups }: Geometry, outputs: number): number => (channelwise ? outputs : channels / groups);
 
 interface Needs { readonly patch: number; readonly residual: number; readonly middle: number; readonly out: number; readonly sums: number; readonly weights: number; readonly records: number }
-const needsOf = ({ g, f, x, xOnChip, y, yOnChip, zOnChip }: Setting, rows: number, columns: number, outputs: number): Needs => {
+const needsOf = ({ g, f, x, xOnChip, y, yOnChip, zOnChip, piece }: Setting, rows: number, columns: number, outputs: number): Needs => {
   const [height, width] = patchSize(g, rows, columns);
   const n = rows * columns * outputs;
   const pooled = g.pool === 'max';
   return {
-    patch: xOnChip ? 0 : height * width * bytesFor(x, patchChannels(g, outputs)), residual: f.residual === null || yOnChip ? 0 : bytesFor(y, n), middle: f.middle === null ? 0 : bytesFor(f.middle, n),
+    patch: xOnChip ? 0 : height * width * bytesFor(x, piece ?? patchChannels(g, outputs)), residual: f.residual === null || yOnChip ? 0 : bytesFor(y, n), middle: f.middle === null ? 0 : bytesFor(f.middle, n),
     // sums leave from where they are; the greatest codes go home at once where they are all channels of their pixels
     out: f.passes === 0 && !pooled || zOnChip && (!pooled || outputs === g.outputs) ? 0 : bytesFor(f.out, n),
-    sums: pooled ? 0 : 4 * n, weights: g.product?.bytes(outputs) ?? 0, records: f.recordBytes(outputs),
+    sums: pooled ? 0 : 4 * n, weights: (piece === null ? g.product?.bytes(outputs) : g.product?.pieces?.bytes(outputs, piece)) ?? 0, records: f.recordBytes(outputs),
   };
 };
 const copies = (bytes: number, count: number): number => count * alignUp(bytes);
@@ -135,7 +149,7 @@ const chooseCut = (setting: Setting): Cut | null => {
     if (columns < g.outWidth && rows > 1) continue;
     const needs = needsOf(setting, rows, columns, outputs);
     const channelTiles = channelTilesOf(g, outputs);
-    if (!fits(setting, needs, g.images > 1 ? 2 : channelTiles)) continue;
+    if (!fits(setting, needs, g.images > 1 || setting.piece !== null ? 2 : channelTiles)) continue;
     const [patchHeight, patchWidth] = patchSize(g, rows, columns);
     const read = patchChannels(g, outputs);
     const wholeRows = read === g.channels && patchWidth === g.width;
@@ -164,6 +178,20 @@ const chooseCut = (setting: Setting): Cut | null => {
   return best;
 };
 
+/** The tiles of a step; the channels that are read are cut only where nothing else fits. */
+const cutOf = (whole: Setting): readonly [Setting, Cut | null] => {
+  const { g } = whole;
+  let setting = whole;
+  let cut = chooseCut(whole);
+  const cuttable = g.product !== null && g.product.pieces !== null && !g.channelwise;
+  for (let depth = g.channels / g.groups; cut === null && cuttable && depth > PIECE; cut = chooseCut(setting)) {
+    depth = PIECE * ceilDiv(ceilDiv(depth, 2), PIECE);
+    setting = { ...whole, piece: depth };
+    if (depth === PIECE) return [setting, chooseCut(setting)];
+  }
+  return [setting, cut];
+};
+
 /** The part of an image that the windows of a tile see, as it lies on chip. */
 interface Seen {
   readonly at: number;
@@ -178,15 +206,17 @@ export const windowStep = (stream: Stream, step: Step, g: Geometry): void => {
   const homes = { x: stream.homeOf(g.x), y: f.residual === null ? null : stream.homeOf(f.residual), z: stream.homeOf(step.output) };
   const element = stream.elementOf(g.x);
   const yElement = f.residual === null ? 'i8' : stream.elementOf(f.residual);
-  const setting: Setting = { stream, g, f, x: element, xOnChip: homes.x.memory === 'ABUF', y: yElement, yOnChip: homes.y?.memory === 'ABUF', zOnChip: homes.z.memory === 'ABUF', onVector };
-  const cut = chooseCut(setting);
+  const whole: Setting = { stream, g, f, x: element, xOnChip: homes.x.memory === 'ABUF', y: yElement, yOnChip: homes.y?.memory === 'ABUF', zOnChip: homes.z.memory === 'ABUF', onVector, piece: null };
+  const [setting, cut] = cutOf(whole);
   if (cut === null) {
     const least = needsOf(setting, 1, 1, Math.min(g.outputs, 2));
     if (copies(least.weights, 2) > stream.machine.memories.WBUF) throw new NoRoom(stream, 'WBUF', copies(least.weights, 2), g.node);
     throw new NoRoom(stream, 'ABUF', copies(least.patch, 2) + copies(least.residual, 2) + copies(least.middle, 2) + copies(least.out, 2), g.node);
   }
   const { patch, residual, middle, out, sums, weights, records } = needsOf(setting, cut.rows, cut.columns, cut.outputs);
-  const contents = channelTilesOf(g, cut.outputs) * (g.product?.key(0, 0, 1) === g.product?.key(g.images - 1, 0, 1) ? 1 : g.images);
+  const depth = g.channelwise ? 1 : g.channels / g.groups;
+  const pieces = setting.piece === null ? [[0, depth] as const] : Array.from({ length: ceilDiv(depth, setting.piece) }, (_, i) => [i * setting.piece!, Math.min(setting.piece!, depth - i * setting.piece!)] as const);
+  const contents = pieces.length * channelTilesOf(g, cut.outputs) * (g.product?.key(0, 0, 1) === g.product?.key(g.images - 1, 0, 1) ? 1 : g.images);
   const weightPlaces = placesFor(weights, contents, roomIn(stream, 'WBUF'));
   const recordPlaces = placesFor(records, channelTilesOf(g, cut.outputs), roomIn(stream, 'PBUF') - alignUp(f.tableBytes));
   const places = (shelf: Shelf, bytes: number, count = 2): readonly number[] => Array.from({ length: count }, () => shelf.take(bytes));
@@ -222,15 +252,20 @@ export const windowStep = (stream: Stream, step: Step, g: Geometry): void => {
     const perGroup = g.outputs / g.groups;
     const group = g.channelwise ? 0 : Math.floor(c0 / perGroup);
     const count = Math.min(cut.outputs, (g.channelwise ? g.outputs : (group + 1) * perGroup) - c0);
-    const read = patchChannels(g, count);
+    const firstRead = g.channelwise ? c0 : group * depth;
     // weights and parameters do not depend on the step before and are loaded while it runs
     parameters.prepare(c0, count);
     const { product } = g;
-    const w = product === null ? 0 : weightSlots.take(product.key(image, c0, count), (place) => product.load(image, c0, count, place));
-    const seen = see(image, y0, x0, rows, columns, g.channelwise ? c0 : group * read, read);
+    /** places of the weights and the image of a piece */
+    const take = ([first, length]: (typeof pieces)[number]): readonly [w: number, seen: Seen] => [
+      product === null ? 0 : setting.piece === null ? weightSlots.take(product.key(image, c0, count), (place) => product.load(image, c0, count, place))
+        : weightSlots.take(`${c0}+${count}, ${first}`, (place) => product.pieces!.load(c0, count, first, length, place)),
+      see(image, y0, x0, rows, columns, firstRead + first, g.channelwise ? count : length),
+    ];
+    const start = take(pieces[0]);
     const pixels = rows * columns;
     const window = {
-      rows, columns, ...seen.image, rowStride: g.strides[0], columnStride: g.strides[1], tapRows: g.taps[0], tapColumns: g.taps[1], rowDilation: g.dilations[0], columnDilation: g.dilations[1], border: g.padCode,
+      rows, columns, rowStride: g.strides[0], columnStride: g.strides[1], tapRows: g.taps[0], tapColumns: g.taps[1], rowDilation: g.dilations[0], columnDilation: g.dilations[1], border: g.padCode,
     };
     const at = image * outStrides[0] + y0 * outStrides[1] + x0 * outStrides[2] + c0;
     /** the pixels of the tile in a tensor of the shape of the result, and dense */
@@ -248,15 +283,19 @@ export const windowStep = (stream: Stream, step: Step, g: Geometry): void => {
     }
     const [o, place] = [nextSums(), nextOut()];
     if (product !== null) {
-      const [wChannel, wTap] = product.steps(count);
-      emit(stream, onVector ? 'MMV' : 'MM', {
-        a: seen.at, w, o, aElement: element, aBits: String(product.activationBits) as '8', wBits: product.bits, wSigned: product.signed ? 1 : 0, ...window,
-        depth: g.channelwise ? 1 : read, outputs: count, wChannel, wTap, pitch: count, aZero: product.aZero, wZero: product.wZero, depthwise: g.channelwise ? 1 : 0, accumulate: 0,
-      }, g.node);
+      pieces.forEach((piece, i) => {
+        const [w, seen] = i === 0 ? start : take(piece);
+        const [wChannel, wTap] = setting.piece === null ? product.steps(count) : product.pieces!.steps(piece[1]);
+        emit(stream, onVector ? 'MMV' : 'MM', {
+          a: seen.at, w, o, aElement: element, aBits: String(product.activationBits) as '8', wBits: product.bits, wSigned: product.signed ? 1 : 0, ...window, ...seen.image,
+          depth: piece[1], outputs: count, wChannel, wTap, pitch: count, aZero: product.aZero, wZero: product.wZero, depthwise: g.channelwise ? 1 : 0, accumulate: i === 0 ? 0 : 1,
+        }, g.node);
+      });
     } else {
+      const [, seen] = start;
       const direct = setting.zOnChip && count === g.outputs;
       const target = g.pool === 'max' ? { zMemory: 'ABUF', z: direct ? homes.z.address + bytesFor(f.out, at) : place, zElement: f.out } as const : { zMemory: 'OBUF', z: o, zElement: 'i32' } as const;
-      emit(stream, 'POOL', { xMemory: 'ABUF', x: seen.at, xElement: element, ...target, kind: g.pool!, ...window, depth: count }, g.node);
+      emit(stream, 'POOL', { xMemory: 'ABUF', x: seen.at, xElement: element, ...target, kind: g.pool!, ...window, ...seen.image, depth: count }, g.node);
       if (g.pool === 'max' && direct) return;
     }
     const finishes = f.passes > 0;
