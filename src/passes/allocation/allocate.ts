@@ -240,11 +240,11 @@ const readsAlike = async (layers: readonly Layer[], activations: readonly number
   return layers.map((_, i) => others.every((types) => types[i] === base[i]));
 };
 
-/** Widths that cost no less than wider ones on any meter are not worth measuring. */
+/** Widths that cost no less than wider ones on any meter, as far as it can tell, buy nothing and are left out. */
 const withoutUseless = (choices: readonly ChosenWidths[], layer: Layer, meters: readonly Meter[]): readonly ChosenWidths[] => {
   const costs = choices.map((widths) => meters.map((meter) => meter.cost(layer, widths)));
   return choices.filter((own, i) => !choices.some((other, j) => j !== i && (other.weights ?? 0) >= (own.weights ?? 0) && other.activations >= own.activations
-    && costs[j].every((cost, r) => cost <= costs[i][r])));
+    && costs[j].every((cost, r) => cost * (1 - meters[r].resolution) <= costs[i][r])));
 };
 
 /** A --keep may leave a layer without choice only as far as the others can make up for it; that is the programme's to say. Two in one tie contradict. */

@@ -16,6 +16,8 @@ export interface Meter {
   readonly most: number;
   /** what is spent whatever the bits are */
   readonly fixed: number;
+  /** share of a layer's cost that is below what this meter can tell apart: timings differ from run to run */
+  readonly resolution: number;
   cost(layer: Layer, widths: ChosenWidths): number;
 }
 
@@ -31,6 +33,9 @@ const total = (numbers: readonly number[]): number => numbers.reduce((sum, n) =>
 /** Bytes of a layer's constants. */
 export const layerBytes = (price: TargetPrice, name: string): number => total(stepsOf(price, name).map(({ weightBytes }) => weightBytes));
 
+/** Timings of one kernel differ by about this share between runs. */
+const TIME_RESOLUTION = 0.05;
+
 /** The meters of a budget. A time that some layer lacks makes the meter of its target impossible: those layers are named by `missing`. */
 export const metersOf = (budget: Budget, layers: readonly Layer[], prices: UniformPrices): { readonly meters: readonly Meter[]; readonly missing: readonly string[] } => {
   const [first] = prices.values();
@@ -45,7 +50,7 @@ export const metersOf = (budget: Budget, layers: readonly Layer[], prices: Unifo
     const sizes = new Set(layers.map(({ name }) => name));
     if (budget.size !== null) {
       own.push({
-        resource: 'size', target, label: `size on ${target}`, most: budget.size,
+        resource: 'size', target, label: `size on ${target}`, most: budget.size, resolution: 0,
         fixed: base.weightBytes - total(layers.map(({ name }) => layerBytes(base, name))),
         cost: ({ name }, widths) => layerBytes(at(widths, t), name),
       });
@@ -54,7 +59,7 @@ export const metersOf = (budget: Budget, layers: readonly Layer[], prices: Unifo
       const without = layers.filter(({ name }) => stepsOf(base, name).some(({ microseconds }) => microseconds === null));
       missing.push(...without.map(({ name }) => `${name} on ${target}`));
       own.push({
-        resource: 'latency', target, label: `latency on ${target}`, most: budget.latency,
+        resource: 'latency', target, label: `latency on ${target}`, most: budget.latency, resolution: TIME_RESOLUTION,
         fixed: total(base.steps.filter(({ name }) => !sizes.has(layerOfStep(name))).map(({ microseconds }) => microseconds ?? 0)),
         cost: ({ name }, widths) => total(stepsOf(at(widths, t), name).map(({ microseconds }) => microseconds ?? 0)),
       });
@@ -63,7 +68,7 @@ export const metersOf = (budget: Budget, layers: readonly Layer[], prices: Unifo
     return own;
   });
   if (budget.bops !== null) {
-    meters.push({ resource: 'bops', target: null, label: 'bops', most: budget.bops, fixed: 0, cost: (layer, widths) => bitOperations(layer, widths) });
+    meters.push({ resource: 'bops', target: null, label: 'bops', most: budget.bops, fixed: 0, resolution: 0, cost: (layer, widths) => bitOperations(layer, widths) });
   }
   return { meters, missing };
 };
@@ -84,7 +89,7 @@ const momentsOf = (most: number, t: number, target: string, layers: readonly Lay
     return scratch !== undefined && names.has(layerOfStep(value)) ? layerOfStep(value) : scratch === undefined ? readers.get(value) ?? null : null;
   };
   if (list.every(({ pieces }) => pieces.length === 0)) {
-    return [{ resource: 'ram', target, label: `ram on ${target}`, most, fixed: Math.min(...list.map(({ arenaBytes }) => arenaBytes)), cost: () => 0 }];
+    return [{ resource: 'ram', target, label: `ram on ${target}`, most, resolution: 0, fixed: Math.min(...list.map(({ arenaBytes }) => arenaBytes)), cost: () => 0 }];
   }
   const steps = Math.max(...list.map(({ steps: own }) => own.length));
   const moments = Array.from({ length: steps }, (_, step) => {
@@ -106,6 +111,6 @@ const momentsOf = (most: number, t: number, target: string, layers: readonly Lay
     const fixed = total([...base].filter(([owner]) => owner === null || !names.has(owner)).map(([, bytes]) => bytes));
     // what the plan adds to what is alive, by alignment and gaps, at the first pair of widths
     const gap = list[0].arenaBytes - Math.max(...moments.map(({ alive }) => total([...alive[0].values()])));
-    return { resource: 'ram' as const, target, label: `ram on ${target} at step ${moment.step}`, most, fixed: fixed + gap, cost: ({ name }: Layer, widths: ChosenWidths) => bytesAt(widths, name) };
+    return { resource: 'ram' as const, target, label: `ram on ${target} at step ${moment.step}`, most, resolution: 0, fixed: fixed + gap, cost: ({ name }: Layer, widths: ChosenWidths) => bytesAt(widths, name) };
   });
 };

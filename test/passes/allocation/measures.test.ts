@@ -110,7 +110,7 @@ describe('measuring around an answer', () => {
     const { layers, choices, variants, judge } = probe;
     const material: Material = {
       layers, choices, groups: layers.map((_, i) => [i]), kept: layers.map(() => null),
-      meters: [{ resource: 'size', target: 'any', label: 'size on any', most: 0, fixed: 0, cost: ({ parameters }, { weights }) => (parameters * weights!) / 8 }],
+      meters: [{ resource: 'size', target: 'any', label: 'size on any', most: 0, fixed: 0, resolution: 0, cost: ({ parameters }, { weights }) => (parameters * weights!) / 8 }],
     };
     const limits = [layers.reduce((sum, { parameters }) => sum + (parameters * 4) / 8, 0)];
     // as if the layer on the grid were the one that suffers
