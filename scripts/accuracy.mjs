@@ -134,6 +134,11 @@ const page = () => {
     });
     return [[name, width, `${points(whole.float.top1 - whole.top1)} / ${whole.sqnrDb.toFixed(1)}`, ...effects]];
   }));
+  const twins = [['glyph-vit-outlier', 'glyph-vit'], ['cct-outlier', 'cct'], ['resnet20-skew', 'resnet20']].flatMap(([damaged, whole]) => widths.flatMap((width) => {
+    const [naive, cured, twin] = [cellsOf(damaged)[`${width} naive`], cellsOf(damaged)[`${width} default`], cellsOf(whole)[`${width} default`]];
+    if (cured === undefined || twin === undefined) return [];
+    return [[damaged, width, naive === undefined ? 'not measured' : percent(naive.top1), percent(cured.top1) + aged(cured), percent(twin.top1) + aged(twin), points(twin.top1 - cured.top1)]];
+  }));
   const all = present.flatMap(({ name }) => Object.values(cellsOf(name)));
   const checked = all.filter(({ equal }) => equal !== null);
   const exact = checked.every(({ equal }) => equal);
@@ -143,9 +148,18 @@ The float model against the compiled integer program on labelled sets, by the de
 ("naive": ranges from least to greatest, nearest codes, no corrections). Top-1 in percent with the 95 % interval of the float model (Wilson); the drop in points.
 Small sets are better judged by agreement (share of samples with the same top-1 as the float model), cross entropy in nats and SQNR of the outputs in dB.
 ${exact ? `C and WebAssembly gave the same bits in all ${checked.length} programs compared` : 'C and WebAssembly DIFFER in some program'}, on at least ${compared} samples each. Seconds are those of one compilation for both, without the C compiler, on a machine that did other work as well.
+\`w4a8\`: what is multiplied by weights has 8 bits, weights 4. At every width these keep more: operands of attention 8 bits, the network's input and pooled vectors 8 (inputs 16 where one
+wide channel would drown the others), sums that no activation limits 8, the residual stream between LayerNorms, logits and softmax 16.
 Regenerate with \`npm run accuracy\`; what was not measured says so.${absent.length > 0 ? `\nNot measured: ${absent.join('; ')}.` : ''}${all.some((one) => aged(one) !== '') ? '\n†: measured with an earlier state of the compiler.' : ''}
 
 ${table(['model', 'bits', 'n', 'float top-1', 'naive drop', 'top-1', 'drop', 'cross entropy', 'naive agreement', 'agreement', 'naive SQNR', 'SQNR', 'compile s', 'weight bytes'], rows)}
+
+## Damage undone
+
+Models whose channels were scaled apart and shifted in ways that leave the float outputs as they are, against the model before the damage: top-1 in percent by plain
+rounding, by the default pipeline, that of the undamaged twin by the same pipeline, and how many points the first lies below it.
+
+${table(['model', 'bits', 'naive', 'default', 'undamaged', 'below'], twins)}
 
 ## What each pass brings
 
