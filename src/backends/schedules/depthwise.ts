@@ -9,11 +9,11 @@ import type { Address, Buffer, Contents, Elem, Expr, Fn, Index, Stmt } from '../
 import type { Step } from '../group.ts';
 import { constant, elemOf, emptyLike, operand, packed, perChannel, scratch, type Binding, type Kernel, type ScheduleContext } from './kernel.ts';
 import { packCodes, packedLength, storedBits, unpack, type StoredBits } from './codes.ts';
-import { scalarOf } from './gemm.ts';
+import { scalarOf, widenRows } from './gemm.ts';
 import { startSums } from './quads.ts';
 import { makeRescale, rescaleBindings, rescaleClass, rescaleValues, type RescaleClass } from './rescale.ts';
 import { bandLength, bandOf, inResult, overBlocks, type Band, type WindowShape } from './rows.ts';
-import { packSliding, slides, slidingConstants, slidingElem, slidingLength, slidingRebased, slidingRow } from './sliding.ts';
+import { packSliding, slides, slidingConstants, slidingElem, slidingLength, slidingRebased, slidingRow, slidingWeights } from './sliding.ts';
 import { markFor } from './split.ts';
 import type { Target } from './target.ts';
 import { inReadingOrder, runOf } from './words.ts';
@@ -37,7 +37,7 @@ export const depthwise = (step: Step, context: ScheduleContext, window: WindowSh
   const ending = rescaleClass(step);
   const wide = slides(context.target, elemOf(x.type.dtype), window.channels, ending);
   const target = wide ? context.target : targetOf(window, context.target);
-  const band = bandOf(window, wide ? slidingElem(target) : 'i16', 0, target);
+  const band = bandOf(window, wide ? slidingElem(target, elemOf(x.type.dtype)) : 'i16', 0, target, wide ? SHARED_ROWS : 1);
   const key: Shape = { window, band, padCode, x: elemOf(x.type.dtype), rescale: ending, inPlace: context.inPlace !== null, target, slides: wide, bits: storedBits(weight.type.dtype) };
   const weights = constant(weight).data as Int8Array;
   const taps = window.kernel[0] * window.kernel[1];
@@ -67,21 +67,30 @@ export const depthwiseBytes = (channels: number, kernel: readonly number[], x: E
   return { layout: wide ? `sliding ${target.name}` : `pairs ${target.lanes}`, bytes: packedLength(length, blockOf(length, target), bits) };
 };
 
+/** Output rows that share a band at least: a core fetches ahead what sliding reads, so that fewer copies of rows pay for a larger band. */
+const SHARED_ROWS = 4;
 /** Codes that stand side by side in packed weights: one load of the widest vectors. */
 const BLOCK = 64;
 const blockOf = (length: number, { lanes }: Target): number => (lanes === 1 ? length : BLOCK);
 /** The weights as stored, and memory for them unpacked. */
-const stored = (name: string, codes: Int8Array, { bits, target }: Shape): readonly Binding[] =>
-  [packed(name, packCodes(codes, blockOf(codes.length, target), bits)), ...(bits === 8 ? [] : [scratch('i8', codes.length)])];
-/** The same as buffers of the function: those it is called with, the bytes to read, and what brings them there. */
-const weightsOf = (length: number, { bits, target }: Shape, share: ScheduleContext['share']): { readonly buffers: readonly Buffer[]; readonly bytes: Buffer; readonly setup: readonly Stmt[] } => {
-  if (bits === 8) {
-    const bytes = buffer('w', 'i8', length, 'const');
-    return { buffers: [bytes], bytes, setup: [] };
-  }
+const stored = (name: string, codes: Int8Array, shape: Shape): readonly Binding[] => [
+  packed(name, packCodes(codes, blockOf(codes.length, shape.target), shape.bits)), ...(shape.bits === 8 ? [] : [scratch('i8', codes.length)]),
+  ...(readsWords(shape) ? [scratch('i16', codes.length)] : []),
+];
+/** Whether weights are widened before the first row reads them. */
+const readsWords = (shape: Shape): boolean => shape.slides && slidingWeights(shape.target) === 'i16';
+/** The same as buffers of the function: those it is called with, the codes to read, and what brings them there. */
+const weightsOf = (length: number, shape: Shape, share: ScheduleContext['share']): { readonly buffers: readonly Buffer[]; readonly codes: Buffer; readonly setup: readonly Stmt[] } => {
+  const { bits, target } = shape;
   const block = blockOf(length, target);
-  const [codes, bytes] = [buffer('w', 'i8', packedLength(length, block, bits), 'const'), buffer('unpacked', 'i8', length, 'temp')];
-  return { buffers: [codes, bytes], bytes, setup: [unpack(at(bytes), at(codes), length, block, bits, target, share)] };
+  const kept = buffer('w', 'i8', packedLength(length, block, bits), 'const');
+  const bytes = bits === 8 ? kept : buffer('unpacked', 'i8', length, 'temp');
+  const unpacking = bits === 8 ? [] : [unpack(at(bytes), at(kept), length, block, bits, target, share)];
+  const words = readsWords(shape) ? buffer('words', 'i16', length, 'temp') : null;
+  return {
+    buffers: [kept, ...(bits === 8 ? [] : [bytes]), ...(words === null ? [] : [words])], codes: words ?? bytes,
+    setup: [...unpacking, ...(words === null ? [] : widenRows(at(bytes), at(words), 1, length, length, length, 0, target))],
+  };
 };
 
 /** Interleaving keeps the order of channels only in vectors of one 16-byte block, so wider machines use their narrow ones here. */
@@ -141,7 +150,7 @@ const depthwiseFn = ({ share }: ScheduleContext) => (name: string, shape: Shape)
     const perRow = w.outWidth * channels;
     const out = inResult(result, block, 0, perRow, [[r, perRow]]);
     return [loop(r, [call(share('depthwise_row', rowShape, rowFn), [
-      out, at(rows, 0, [r, w.strides[0] * band.row]), weights.bytes, ...(scalar ? [sums] : []),
+      out, at(rows, 0, [r, w.strides[0] * band.row]), weights.codes, ...(scalar ? [sums] : []),
       ...rescale.buffers.map((one) => (one === rescale.y ? moved(at(one), out.offset, ...out.terms) : at(one))),
     ], [], rescale.values)])];
   }, markFor(pixels * channels * taps));
@@ -154,7 +163,7 @@ const slidingFn = (share: ScheduleContext['share'], name: string, shape: Shape):
   const pixels = w.batch * w.outHeight * w.outWidth;
   const rebased = slidingRebased(target, x);
   const row = share('depthwise_row', {
-    window: { kernel: w.kernel, dilations: w.dilations, stride: w.strides[1], outWidth: w.outWidth, channels }, bandRow: band.row, rescale: ending, target, rebased,
+    window: { kernel: w.kernel, dilations: w.dilations, stride: w.strides[1], outWidth: w.outWidth, channels }, x, bandRow: band.row, rescale: ending, target, rebased,
   }, slidingRow);
   const [result, source] = [buffer('out', ending.out, pixels * channels, 'out'), buffer('x', x, w.batch * w.height * w.width * channels, 'in')];
   // the constants of the row, which is called with all of them after the weights
@@ -165,7 +174,7 @@ const slidingFn = (share: ScheduleContext['share'], name: string, shape: Shape):
   const body = overBlocks(w, band, source, rows, padCode + (rebased ? 128 : 0), target, (block) => {
     const r = index('row', block.rows);
     const perRow = w.outWidth * channels;
-    return [loop(r, [call(row, [inResult(result, block, 0, perRow, [[r, perRow]]), at(rows, 0, [r, w.strides[0] * band.row]), weights.bytes, ...constants], [], row.values)])];
+    return [loop(r, [call(row, [inResult(result, block, 0, perRow, [[r, perRow]]), at(rows, 0, [r, w.strides[0] * band.row]), weights.codes, ...constants], [], row.values)])];
   }, markFor(pixels * channels * w.kernel[0] * w.kernel[1]));
   return fn(name, { buffers: [result, source, ...weights.buffers, ...constants.slice(0, count), rows, ...constants.slice(count)], values: row.values }, [...weights.setup, ...body]);
 };

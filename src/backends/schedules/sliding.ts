@@ -1,12 +1,15 @@
 /**
- * Depthwise convolution on wide vectors: a block of channels at a time, along a row of pixels. The taps of one column of the window are
+ * Depthwise convolution on vectors: a block of channels at a time, along a row of pixels. The taps of one column of the window are
  * interleaved, so that neighbours belong to one channel, and go through one dot product; a column serves every window it lies in while
- * it slides through the registers.
+ * it slides through the registers. Where dot products join two taps and rows are odd in number, the taps of the last row are joined
+ * with their neighbours in the row instead, the last one alone:
+ *
+ *     joined taps of 3×3:  (00 10) (01 11) (02 12)   (20 21) (–– 22)      the last two are vectors of neighbouring pixels of one row
  *
  * Interleaving and packing work per 16 bytes, and the second undoes the order that the first leaves behind: lane l of sum v is channel
  * 4·V·⌊l/4⌋ + 4·v + l mod 4 of the block, V sums in all, and the packed codes stand in order. Weights and constants follow the lanes.
  */
-import { at, broadcast, buffer, convert, dot, dyadic, fn, index, list, load, loop, max, min, narrow, pack, set, shl, store, variable, zero, zip } from '../../loops/build.ts';
+import { at, broadcast, buffer, bytesOf, convert, dot, dyadic, fn, index, list, load, loop, max, min, narrow, pack, set, shl, store, variable, zero, zip } from '../../loops/build.ts';
 import type { Contents, Elem, Expr, Fn, Index, Stmt, Var } from '../../loops/types.ts';
 import { emptyLike } from './kernel.ts';
 import { makeRescale, tableEntry, type RescaleClass } from './rescale.ts';
@@ -15,20 +18,27 @@ import { inLaneOrder } from './words.ts';
 
 export interface SlidingShape {
   readonly window: { readonly kernel: readonly number[]; readonly dilations: readonly number[]; readonly stride: number; readonly outWidth: number; readonly channels: number };
+  /** element of the image */
+  readonly x: Elem;
   readonly bandRow: number;
   readonly rescale: RescaleClass;
   readonly target: Target;
 }
 
-/** Element of the rows, and how many taps a dot product joins, which is also how many vectors of sums a block has. */
-export const slidingElem = ({ quads }: Target): 'u8' | 'i8' | 'i16' => quads ?? 'i16';
-const jointOf = (target: Target): 2 | 4 => (slidingElem(target) === 'i16' ? 2 : 4);
+/** How many taps a dot product joins, which is also how many vectors of sums a block has. */
+const jointOf = ({ quads }: Target): 2 | 4 => (quads === null || quads === 'i16' ? 2 : 4);
+/** Element of the rows: bytes, which pairs of words widen as they are read. */
+export const slidingElem = (target: Target, x: Elem): Elem => (jointOf(target) === 4 ? target.quads! : x);
+/** Element of the weights as the rows of pixels read them: words are wanted as operands in memory. */
+export const slidingWeights = (target: Target): 'i8' | 'i16' => (jointOf(target) === 2 ? 'i16' : 'i8');
+/** Bytes of rows that stay near the core beside results and constants. */
+const NEAR = 12288;
 const leastChannels = (target: Target): number => 4 * jointOf(target);
 
 /** Whether a layer can be computed this way: enough channels, codes of one byte, and no second operand. */
 export const slides = (target: Target, x: Elem, channels: number, { kind, code }: RescaleClass): boolean =>
-  target.quads !== null && target.lanes > 1 && (x === 'i8' || (x === 'u8' && target.quads !== 'i8')) && kind === 'one' && (code === 'i8' || code === 'u8') && channels >= leastChannels(target);
-export const slidingRebased = (target: Target, x: Elem): boolean => x === 'i8' && slidingElem(target) === 'u8';
+  target.lanes > 1 && (x === 'i8' || (x === 'u8' && target.quads !== 'i8')) && kind === 'one' && (code === 'i8' || code === 'u8') && channels >= leastChannels(target);
+export const slidingRebased = (target: Target, x: Elem): boolean => x === 'i8' && target.quads === 'u8';
 
 /** Blocks of channels: the widest vectors while they fit, then narrower ones; the last block ends at the last channel. */
 interface Block {
@@ -59,39 +69,60 @@ export const slidingConstants = <T extends Contents>(all: T, target: Target): T 
   }
   return out;
 };
-const groupsOf = (kh: number, joint: number): number => Math.ceil(kh / joint);
-
-/** Codes that `packSliding` gives. */
-export const slidingLength = (channels: number, [kh, kw]: readonly number[], target: Target): number => {
-  const joint = jointOf(target);
-  return blocksOf(channels, target).reduce((sum, { lanes }) => sum + lanes * joint, 0) * kw * groupsOf(kh, joint) * joint;
+/** Taps that one dot product joins, as numbers y·kw + x, null where a product is empty; they come from column `x` of the window, group `group` of its rows, or from columns x and x + 1 of the last row. */
+interface Bundle {
+  readonly x: number;
+  readonly group: number | 'last';
+  readonly taps: readonly (number | null)[];
+}
+interface Bundles {
+  readonly all: readonly Bundle[];
+  /** groups of rows of a column, and the row whose taps are joined with their neighbours, if there is one */
+  readonly groups: number;
+  readonly last: number | null;
+}
+const bundlesOf = ([kh, kw]: readonly number[], joint: number): Bundles => {
+  const last = joint === 2 && kh % 2 === 1 && kw > 1 ? kh - 1 : null;
+  const groups = last === null ? Math.ceil(kh / joint) : last / 2;
+  const columns = list(kw, (x) => list(groups, (group): Bundle => ({ x, group, taps: list(joint, (j) => (group * joint + j < kh ? (group * joint + j) * kw + x : null)) }))).flat();
+  if (last === null) return { all: columns, groups, last };
+  const pairs = list(Math.floor(kw / 2), (i): Bundle => ({ x: 2 * i, group: 'last', taps: [last * kw + 2 * i, last * kw + 2 * i + 1] }));
+  const odd: readonly Bundle[] = kw % 2 === 0 ? [] : [{ x: kw - 2, group: 'last', taps: [null, last * kw + kw - 1] }];
+  return { all: [...columns, ...pairs, ...odd], groups, last };
 };
 
-/** Weights [channel][kh][kw] as [block][kw][group of rows][sum][lane][row of the group]. */
-export const packSliding = (weights: Int8Array, channels: number, [kh, kw]: readonly number[], target: Target): Int8Array => {
+/** Codes that `packSliding` gives. */
+export const slidingLength = (channels: number, kernel: readonly number[], target: Target): number => {
   const joint = jointOf(target);
+  return blocksOf(channels, target).reduce((sum, { lanes }) => sum + lanes * joint, 0) * bundlesOf(kernel, joint).all.length * joint;
+};
+
+/** Weights [channel][kh][kw] as [block][bundle][sum][lane][tap of the bundle]. */
+export const packSliding = (weights: Int8Array, channels: number, kernel: readonly number[], target: Target): Int8Array => {
+  const joint = jointOf(target);
+  const taps = kernel[0] * kernel[1];
   const out: number[] = [];
-  for (const { start, lanes } of blocksOf(channels, target)) for (let x = 0; x < kw; x++) for (let g = 0; g < groupsOf(kh, joint); g++) {
-    for (let v = 0; v < joint; v++) for (let l = 0; l < lanes; l++) for (let y = g * joint; y < (g + 1) * joint; y++) {
-      out.push(y < kh ? weights[((start + channelOf(joint, v, l)) * kh + y) * kw + x] : 0);
+  for (const { start, lanes } of blocksOf(channels, target)) for (const bundle of bundlesOf(kernel, joint).all) {
+    for (let v = 0; v < joint; v++) for (let l = 0; l < lanes; l++) for (const tap of bundle.taps) {
+      out.push(tap === null ? 0 : weights[(start + channelOf(joint, v, l)) * taps + tap]);
     }
   }
   return Int8Array.from(out);
 };
 
 /** One row of output pixels. `rebased`: rows hold code + 128 and sums begin at −128·Σw. */
-export const slidingRow = (name: string, { window, bandRow, rescale: ending, target, rebased }: SlidingShape & { readonly rebased: boolean }): Fn => {
+export const slidingRow = (name: string, { window, x: codes, bandRow, rescale: ending, target, rebased }: SlidingShape & { readonly rebased: boolean }): Fn => {
   const { kernel: [kh, kw], dilations, stride, outWidth, channels } = window;
   const joint = jointOf(target);
-  const e = slidingElem(target);
-  const wide: Elem = joint === 2 ? 'i16' : 'i8';
-  const groups = groupsOf(kh, joint);
+  const stored = slidingElem(target, codes);
+  const e: Elem = joint === 2 ? 'i16' : stored;
+  const { all: bundles, groups, last } = bundlesOf([kh, kw], joint);
   const blocks = blocksOf(channels, target);
   const length = blocks.reduce((sum, { lanes }) => sum + lanes * joint, 0);
   const reach = (kh - 1) * dilations[0] * bandRow + ((outWidth - 1) * stride + (kw - 1) * dilations[1] + 1) * channels;
   const result = buffer('out', ending.out, outWidth * channels, 'out');
-  const rows = buffer('rows', e, reach, 'in');
-  const weights = buffer('w', 'i8', length * kw * groups * joint, 'const');
+  const rows = buffer('rows', stored, reach, 'in');
+  const weights = buffer('w', slidingWeights(target), length * bundles.length * joint, 'const');
   const first = buffer('start', 'i32', length, 'const');
   const rescale = makeRescale(ending, target, { channels: length, y: 0 });
   const [muls, adds] = rescale.channels;
@@ -99,12 +130,14 @@ export const slidingRow = (name: string, { window, bandRow, rescale: ending, tar
   const preShift = ending.preShifted ? rescale.values[1] : null;
   const [low, high] = rescale.values.slice(-2);
   const slide = stride === 1 && dilations[1] === 1;
+  /** whether a row stays near the core while block after block passes over it */
+  const near = outWidth * stride * channels * kh * bytesOf(stored) <= NEAR;
 
   /** `count` blocks of one width side by side, from channel `start` on; `before` constants stand before theirs. */
   const run = (start: number, lanes: number, count: number, before: number): readonly Stmt[] => {
     const block = index('block', count);
     const n = lanes * joint;
-    const perBlock = kw * groups * joint;                                   // weights of one channel
+    const perChannel = bundles.length * joint;
     const constant = (from: typeof muls, offset: number, size: number): Expr => load(at(from, before + offset, [block, n]), size);
     const kept: Stmt[] = [];
     const keep = (stem: string, value: Expr): Var => {
@@ -117,21 +150,32 @@ export const slidingRow = (name: string, { window, bandRow, rescale: ending, tar
     const starts = list(joint, (v) => (rebased ? keep('start', constant(first, v * lanes, lanes)) : zero('i32', lanes)));
     const bounds = ending.natural ? null : [keep('least', broadcast(convert(ending.code, low), n)), keep('greatest', broadcast(convert(ending.code, high), n))];
 
-    const columns = list(kw, (x) => list(groups * joint, (v) => variable(`x${x}_${v}`, e, n)));
-    const fill = (column: readonly Var[], offset: number, terms: readonly (readonly [Index, number])[]): readonly Stmt[] => list(groups, (g) => {
-      const taps = list(joint, (j) => variable(`r${j}`, e, n));
-      const used = list(joint, (j): Expr => (g * joint + j < kh ? taps[j] : zero(e, n)));
+    // vectors of a column of the window, of its place in the last row, and of that and its right neighbour
+    const columns = list(kw, (x) => ({
+      joined: list(groups * joint, (v) => variable(`x${x}_${v}`, e, n)), lone: variable(`l${x}`, e, n), paired: list(joint, (v) => variable(`p${x}_${v}`, e, n)),
+    }));
+    type Column = (typeof columns)[number];
+    const fill = (column: Column, left: Column | null, offset: number, terms: readonly (readonly [Index, number])[]): readonly Stmt[] => {
+      const tap = (y: number): Expr => load(at(rows, start + y * dilations[0] * bandRow + offset * channels, [block, n], ...terms), n, e);
       return [
-        ...taps.flatMap((v, j) => (g * joint + j < kh ? [set(v, load(at(rows, start + (g * joint + j) * dilations[0] * bandRow + offset * channels, [block, n], ...terms), n))] : [])),
-        ...interleaved(used).map((v, i) => set(column[g * joint + i], v)),
+        ...list(groups, (g) => {
+          const taps = list(joint, (j) => variable(`r${j}`, e, n));
+          const used = list(joint, (j): Expr => (g * joint + j < kh ? taps[j] : zero(e, n)));
+          return [
+            ...taps.flatMap((v, j) => (g * joint + j < kh ? [set(v, tap(g * joint + j))] : [])),
+            ...interleaved(used).map((v, i) => set(column.joined[g * joint + i], v)),
+          ];
+        }).flat(),
+        ...(last === null ? [] : [set(column.lone, tap(last)), ...(left === null ? [] : interleaved([left.lone, column.lone]).map((v, i) => set(left.paired[i], v)))]),
       ];
-    }).flat();
+    };
     const sums = list(joint, (v) => variable(`s${v}`, 'i32', lanes));
-    const weightAt = (x: number, v: number): Expr => load(at(weights, before * perBlock + (x * groups * joint + v) * n, [block, n * perBlock]), joint * lanes, wide);
+    const weightAt = (bundle: number, v: number): Expr => load(at(weights, before * perChannel + (bundle * joint + v) * n, [block, n * perChannel]), joint * lanes);
     /** Pixel `pixel` (and `terms`), whose columns are given from left to right. */
-    const output = (used: readonly (readonly Var[])[], pixel: number, terms: readonly (readonly [Index, number])[]): readonly Stmt[] => {
+    const output = (used: readonly Column[], pixel: number, terms: readonly (readonly [Index, number])[]): readonly Stmt[] => {
       const totals = sums.map((v, i) => set(v, starts[i]));
-      const products = used.flatMap((column, x) => column.map((v, i) => set(sums[i % joint], dot(joint, sums[i % joint], v, weightAt(x, i)))));
+      const products = bundles.flatMap(({ x, group }, number) => sums.map((v, i) =>
+        set(v, dot(joint, v, group === 'last' ? used[x].paired[i] : used[x].joined[group * joint + i], weightAt(number, i)))));
       const scaled = sums.map((v, i) => dyadic(shift, target.pairing, preShift === null ? v : shl(v, preShift), factors[i], addends[i]));
       const packed = joint === 4 ? pack(ending.code, pack('i16', scaled[0], scaled[1]), pack('i16', scaled[2], scaled[3])) : narrow(ending.code, pack('i16', scaled[0], scaled[1]));
       const codes = variable('codes', ending.code, n);
@@ -140,22 +184,21 @@ export const slidingRow = (name: string, { window, bandRow, rescale: ending, tar
       return [...totals, ...products, set(codes, limited), store(to, rescale.table === null ? codes : tableEntry(rescale.table, codes))];
     };
     const across = (terms: readonly (readonly [Index, number])[], by: number): (readonly [Index, number])[] => terms.map(([i, size]) => [i, size * by * channels]);
-    let body: readonly Stmt[];
-    if (slide) {
-      // kw pixels at a time, so that columns change their places without moving
-      const whole = Math.floor(outWidth / kw);
-      const some = (count_: number, pixel: number, terms: readonly (readonly [Index, number])[]): readonly Stmt[] => list(count_, (p) => [
-        ...fill(columns[(p + kw - 1) % kw], pixel + p + kw - 1, across(terms, 1)), ...output(list(kw, (x) => columns[(p + x) % kw]), pixel + p, terms),
-      ]).flat();
-      const p = index('pixels', Math.max(1, whole));
-      body = [
-        ...list(kw - 1, (x) => fill(columns[x], x, [])).flat(), ...(whole === 0 ? [] : [loop(p, some(kw, 0, [[p, kw]]))]), ...some(outWidth % kw, whole * kw, []),
-      ];
-    } else {
+    if (!slide) {
       const p = index('pixel', outWidth);
-      body = [loop(p, [...columns.flatMap((column, x) => fill(column, x * dilations[1], across([[p, 1]], stride))), ...output(columns, 0, [[p, 1]])])];
+      const body = [...columns.flatMap((column, x) => fill(column, x === 0 ? null : columns[x - 1], x * dilations[1], across([[p, 1]], stride))), ...output(columns, 0, [[p, 1]])];
+      return near ? [loop(block, [...kept, loop(p, body)])] : [loop(p, [loop(block, [...kept, ...body])])];
     }
-    return [loop(block, [...kept, ...body])];
+    // kw pixels at a time, so that columns change their places without moving
+    const whole = Math.floor(outWidth / kw);
+    const p = index('pixels', Math.max(1, whole));
+    const some = (count_: number, pixel: number, terms: readonly (readonly [Index, number])[]): readonly Stmt[] => list(count_, (i) => [
+      ...fill(columns[(i + kw - 1) % kw], kw === 1 ? null : columns[(i + kw - 2) % kw], pixel + i + kw - 1, across(terms, 1)), ...output(list(kw, (x) => columns[(i + x) % kw]), pixel + i, terms),
+    ]).flat();
+    return [loop(block, [
+      ...kept, ...list(kw - 1, (x) => fill(columns[x], x === 0 ? null : columns[x - 1], x, [])).flat(),
+      ...(whole === 0 ? [] : [loop(p, some(kw, 0, [[p, kw]]))]), ...some(outWidth % kw, whole * kw, []),
+    ])];
   };
   const stmts: Stmt[] = [];
   let before = 0;
