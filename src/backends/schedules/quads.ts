@@ -12,8 +12,8 @@
  * **Bytes without sign.** Where the first operand of the machine's product is u8, signed codes are stored as code + 128, and sums begin
  * at −128·Σw instead of 0. Every partial sum stays within |x|·|w| ≤ 383·128 for each tap, which `bytesFit` keeps inside 32 bits.
  *
- * The last panel starts early enough to end with the last column; fewer than 16 columns are one panel filled with zeros, whose
- * results go to memory of their own and are copied from there.
+ * The last panel starts early enough to end with the last column; fewer than 16 columns are one panel filled with zeros, of which whole
+ * vectors of sums are multiplied; where these are more than the columns, results go to memory of their own and are copied from there.
  */
 import { at, buffer, call, dot, fn, grid, index, list, load, loop, moved, reduce, set, splat, store, variable, zero } from '../../loops/build.ts';
 import type { Address, Buffer, Contents, Elem, Fn, Index, Stmt } from '../../loops/types.ts';
@@ -114,9 +114,16 @@ const widthOf = (target: Target, quads: Quads, rows: number): number => {
 export const MOST_ROWS = 8;
 const rowsOf = (target: Target, quads: Quads, width: number): number =>
   Math.max(1, Math.min(MOST_ROWS, Math.floor((target.tile[0] * target.tile[1]) / vectorsOf(target, quads, width))));
+/** Columns of the part of a panel that is multiplied where there are less than 16: whole vectors of sums, and at least the eight codes that one write takes. */
+export const partWidth = (columns: number, { lanes }: Target): number => {
+  let width = Math.max(8, lanes);
+  while (width < Math.min(columns, PANEL)) width *= 2;
+  return Math.min(width, PANEL);
+};
 /** Rows that a block should be a multiple of. */
 export const quadRows = (target: Target, quads: Quads, rows: number, columns: number): number =>
-  (target.lanes === 1 ? target.tile[0] : rowsOf(target, quads, Math.min(widthOf(target, quads, rows), Math.max(PANEL, columns - (columns % PANEL)))));
+  (target.lanes === 1 ? target.tile[0]
+    : rowsOf(target, quads, columns < PANEL ? partWidth(columns, target) : Math.min(widthOf(target, quads, rows), columns - (columns % PANEL))));
 
 /** rows × width: out[r, c] = rescale(start[c] + Σ_k a[r, k]·b[k, c]) */
 const tileFn = (name: string, { rows, width, walk, rowA, rowOut, rescale: shape, inPlace, target }: QuadTile): Fn => {
@@ -199,7 +206,7 @@ export const quadScratch = (walk: Walk, columns: number, target: Target): number
 export interface QuadPlaces extends Places {
   /** sums to begin with, where rows are rebased */
   readonly start: Address | null;
-  /** results of fewer than 16 columns, before they are copied */
+  /** results of fewer columns than a part of a panel has, before they are copied */
   readonly edge: Buffer | null;
 }
 type Terms = readonly (readonly [Index, number])[];
@@ -223,11 +230,12 @@ export const multiplyQuads = (shape: Omit<TileShape, 'rows'>, rows: number, colu
   if (edge !== null) {
     const narrow = { ...shape, walk: tileWalk, rowOut: PANEL };
     const { b, setup } = panelsAt(0, 1, []);
-    const group = rowsOf(target, quads, PANEL);
+    const width = partWidth(columns, target);
+    const group = rowsOf(target, quads, width);
     const one = (count: number, row: number, terms: Terms): readonly Stmt[] => {
       const by = (stride: number): (readonly [Index, number])[] => terms.map(([i, n]) => [i, n * stride]);
       return [
-        call(share('tile', { ...narrow, rows: count, width: PANEL }, tileFn), [
+        call(share('tile', { ...narrow, rows: count, width }, tileFn), [
           edge, moved(a, row * rowA, ...by(rowA)), b, ...(start === null ? [] : [start]), ...rescale.channels.map((c) => at(c, 0, ...channel)), ...(rescale.table === null ? [] : [rescale.table]),
         ], [], rescale.values),
         ...overNest(collapse([count, columns], [[PANEL, 1], [rowOut, 1]]), Math.min(8, vectorLanes(target, edge.e), 2 ** Math.floor(Math.log2(columns))), (run, locate) => {
@@ -259,6 +267,10 @@ export const multiplyQuads = (shape: Omit<TileShape, 'rows'>, rows: number, colu
     const m = index('m', tiles);
     return within(around, [loop(m, [tile(height, 0, [m])]), ...(rows % height === 0 ? [] : [tile(rows % height, tiles * height, [])])]);
   };
+  if (columns < PANEL) {
+    const { b, setup } = panelsAt(0, 1, []);
+    return once([...setup, ...pass(columns, 0, 0, [], b)], mark);
+  }
   const widest = widthOf(target, quads, rows);
   const whole = Math.floor(columns / PANEL);
   const panel = (number: number, column: number, terms: Terms): readonly Stmt[] => {

@@ -3,7 +3,7 @@ import { at, buffer, load, moved, set, store, variable } from '../../loops/build
 import type { Address, Buffer, Contents, Elem, Index, Mark, Stmt } from '../../loops/types.ts';
 import { constantsLength, multiply, packPanels, panelBytes, panelConstants, panelLength, panelStarts, within, type TileShape, type Walk } from './gemm.ts';
 import { packed, scratch, type Binding, type ScheduleContext } from './kernel.ts';
-import { MOST_ROWS, multiplyQuads, packQuads, PANEL, quadConstants, quadLength, quadPanelBytes, quadScratch, startSums, type QuadPlaces } from './quads.ts';
+import { MOST_ROWS, multiplyQuads, packQuads, PANEL, partWidth, quadConstants, quadLength, quadPanelBytes, quadScratch, startSums, type QuadPlaces } from './quads.ts';
 import { once } from './split.ts';
 import { collapse, overNest } from './nest.ts';
 import { tableEntry, type Rescale } from './rescale.ts';
@@ -25,7 +25,7 @@ export const channelConstants = <T extends Contents>(list: T, columns: number, w
 const unpackedLength = (columns: number, walk: Walk, target: Target): number | null =>
   (walk.quads !== null ? quadScratch(walk, columns, target) : walk.bits === 8 ? null : panelLength(walk, target));
 const edgeLength = (columns: number, { quads }: Walk, target: Target): number | null =>
-  (quads === null || target.lanes === 1 || columns >= PANEL ? null : PANEL * MOST_ROWS);
+  (quads === null || target.lanes === 1 || columns >= PANEL || partWidth(columns, target) === columns ? null : PANEL * MOST_ROWS);
 
 /** Weights [groups·columns, segments, run], and the scratch memory of their product; in the order of `weightBuffers`. */
 export const weightBindings = (name: string, weights: Int8Array, columns: number, walk: Walk, target: Target, groups: number, out: Elem): readonly Binding[] => {
