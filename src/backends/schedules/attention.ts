@@ -4,14 +4,14 @@
  */
 import type { Value } from '../../ir/graph.ts';
 import {
-  across, add, at, broadcast, buffer, call, clamp, convert, dyadic, fn, index, literal, load, loop, max, min, moved, mul, parameter, select, set, shr, store,
+  across, add, and, at, broadcast, buffer, call, convert, dot, dyadic, fn, index, literal, load, loop, max, min, moved, mul, parameter, select, set, shr, store,
   sub, subWrap, variable,
 } from '../../loops/build.ts';
-import type { Address, Elem, Fn, Index, Stmt } from '../../loops/types.ts';
+import type { Address, Elem, Expr, Fn, Index, Stmt } from '../../loops/types.ts';
 import { fillRows, multiply, panelLength, panelStarts, targetFor, walkOf, widenRows, type Walk } from './gemm.ts';
-import { constant, elemOf, limits, operand, scratch, shapeOf, type Binding, type Schedule, type ScheduleContext } from './kernel.ts';
-import { packAtRunTime } from './matmul.ts';
+import { constant, elemOf, limits, operand, packed, scratch, shapeOf, type Binding, type Schedule, type ScheduleContext } from './kernel.ts';
 import { collapse, overNest } from './nest.ts';
+import { packAtRunTime } from './panels.ts';
 import { reciprocalBinding, reciprocalBuffer, rowHalf, rowScale, rowShift } from './reciprocal.ts';
 import { makeRescale, type RescaleClass } from './rescale.ts';
 import { markFor } from './split.ts';
@@ -20,6 +20,8 @@ import { boundsOf, readWords, runOf, toCodes, writeCodes } from './words.ts';
 
 /** Entries of the exponential table; the last one is 0. */
 const EXP_LENGTH = 2816;
+/** The same followed by zeros: a mask in place of a bound keeps every look-up within it. */
+const EXP_PADDED = 4096;
 
 interface Shape {
   readonly batch: number;
@@ -38,6 +40,8 @@ interface Shape {
   readonly capped: boolean;
   /** whether the shift of the exponent is 32 or more */
   readonly wide: boolean;
+  /** whether exponentials are shifted to the right */
+  readonly shifted: boolean;
   /** query rows done together */
   readonly block: number;
 }
@@ -55,8 +59,8 @@ interface AttentionAttrs {
   readonly high: number;
 }
 
-/** Rows of queries whose logits are kept at a time. */
-const BLOCK_ROWS = 8;
+/** Rows of queries whose logits are kept at a time: whole tiles of products, about a dozen. */
+const blockRows = ({ tile: [height] }: Target): number => height * Math.max(1, Math.floor(12 / height));
 
 export const attention: Schedule = ({ root, output }, context) => {
   const [q, k, v] = ['q', 'k', 'v'].map((slot) => root.inputs[slot] as Value);
@@ -67,19 +71,26 @@ export const attention: Schedule = ({ root, output }, context) => {
   const cap = exponentCap(attrs);
   const key: Shape = {
     batch, rows, keys, heads: attrs.heads, depth: width / attrs.heads, depthV: widthV / attrs.heads, q: elemOf(q.type.dtype), k: elemOf(k.type.dtype), v: elemOf(v.type.dtype),
-    out: elemOf(output.type.dtype), masked: mask !== null, newtonSteps: attrs.newtonSteps, capped: cap !== null, wide: attrs.shiftLogit >= 32, block: Math.min(rows, BLOCK_ROWS),
+    out: elemOf(output.type.dtype), masked: mask !== null, newtonSteps: attrs.newtonSteps, capped: cap !== null, wide: attrs.shiftLogit >= 32, shifted: attrs.eShift > 0,
+    block: Math.min(rows, blockRows(context.target)),
   };
   const sizes = sizesOf(key, context.target);
   const buffers: readonly Binding[] = [
-    { kind: 'value', value: output }, operand(q), operand(k), operand(v), operand(root.inputs['exp'] as Value), reciprocalBinding,
+    { kind: 'value', value: output }, operand(q), operand(k), operand(v), packed((root.inputs['exp'] as Value).name, paddedTable(constant(root.inputs['exp'] as Value).data as Int16Array)), reciprocalBinding,
     ...(mask === null ? [] : [{ kind: 'constant', name: mask.name, data: Uint8Array.from(constant(mask).data as Uint8Array) } as const]),
     scratch('i16', sizes.keyPanels), scratch('i16', sizes.valuePanels), scratch('i16', sizes.queries), scratch('i32', sizes.logits), scratch('i16', sizes.weights), scratch('i32', sizes.sums),
     scratch('i32', 2 * key.block),
   ];
   return {
     fn: context.share('attention', key, attentionFn(context)), buffers,
-    values: [attrs.mulLogit, attrs.addLogit, attrs.shiftLogit, cap ?? 0, attrs.eShift, attrs.mulOut, attrs.shiftOut, attrs.zero, attrs.low, attrs.high],
+    values: [attrs.mulLogit, attrs.addLogit, attrs.shiftLogit, cap ?? 0, ...(key.shifted ? [attrs.eShift] : []), attrs.mulOut, attrs.shiftOut, attrs.zero, attrs.low, attrs.high],
   };
+};
+
+const paddedTable = (exp: Int16Array): Int16Array => {
+  const all = new Int16Array(EXP_PADDED);
+  all.set(exp);
+  return all;
 };
 
 /**
@@ -123,20 +134,20 @@ const attentionFn = ({ share, target }: ScheduleContext) => (name: string, shape
   const sizes = sizesOf(shape, target);
   const result = buffer('out', shape.out, batch * rows * widthV, 'out');
   const [q, k, v] = [buffer('q', shape.q, batch * rows * width, 'in'), buffer('k', shape.k, batch * keys * width, 'in'), buffer('v', shape.v, batch * keys * widthV, 'in')];
-  const [exp, seeds, mask] = [buffer('exp', 'i16', EXP_LENGTH, 'const'), reciprocalBuffer(), buffer('mask', 'u8', rows * keys, 'const')];
+  const [exp, seeds, mask] = [buffer('exp', 'i16', EXP_PADDED, 'const'), reciprocalBuffer(), buffer('mask', 'u8', rows * keys, 'const')];
   const [keyPanels, valuePanels] = [buffer('keyPanels', 'i16', sizes.keyPanels, 'temp'), buffer('valuePanels', 'i16', sizes.valuePanels, 'temp')];
   const [queries, logits] = [buffer('queries', 'i16', sizes.queries, 'temp'), buffer('logits', 'i32', sizes.logits, 'temp')];
   const [weights, sums, scales] = [buffer('e', 'i16', sizes.weights, 'temp'), buffer('sums', 'i32', sizes.sums, 'temp'), buffer('scales', 'i32', 2 * block, 'temp')];
   const values = [
     parameter('mulLogit', 'i32'), parameter('addLogit', 'i64'), parameter('shiftLogit', 'i32', shape.wide ? 32 : 1, shape.wide ? 62 : 31), parameter('cap', 'i32'),
-    parameter('eShift', 'i32', 0, 14), parameter('mulOut', 'i32'), parameter('shiftOut', 'i32', 1, 62), parameter('zero', 'i32'),
+    ...(shape.shifted ? [parameter('eShift', 'i32', 0, 14)] : []), parameter('mulOut', 'i32'), parameter('shiftOut', 'i32', 1, 62), parameter('zero', 'i32'),
     parameter('low', 'i32', ...limits(shape.out)), parameter('high', 'i32', ...limits(shape.out)),
   ];
-  const [zero, low, high] = values.slice(7);
+  const [zero, low, high] = values.slice(-3);
   const none = makeRescale(plain, target, { channels: 0, y: 0 });
   const [b, h] = [index('sample', batch), index('head', heads)];
   const product = (walk: Walk, own: Target, rowOut: number) => ({ walk, rowA: walk.padded, rowOut, a: 'i16' as const, b: 'i16' as const, rescale: plain, inPlace: false, target: own });
-  const row = share('attention_row', { keys, padded: sizes.sumWalk.padded, masked, newtonSteps: shape.newtonSteps, capped: shape.capped, wide: shape.wide, target }, rowFn);
+  const row = share('attention_row', { keys, padded: sizes.sumWalk.padded, masked, newtonSteps: shape.newtonSteps, capped: shape.capped, wide: shape.wide, shifted: shape.shifted, target }, rowFn);
 
   /** One block of query rows; `from` gives where it begins in rows of a stride. */
   const pass = (count: number, from: (stride: number) => readonly [number, readonly (readonly [Index, number])[]]): readonly Stmt[] => {
@@ -155,7 +166,7 @@ const attentionFn = ({ share, target }: ScheduleContext) => (name: string, shape
       ...multiply(product(sizes.logitWalk, sizes.logitTarget, keys), count, keys, none, { out: at(logits), a: at(queries), b: at(keyPanels), y: null, channel: [] }, share),
       loop(r, [call(row, [
         at(weights, 0, [r, sizes.sumWalk.padded]), at(scales, 0, [r, 2]), at(logits, 0, [r, keys]), exp, seeds, ...(masked ? [at(mask, maskOffset, ...maskTerms, [r, keys])] : []),
-      ], [], values.slice(0, 7))]),
+      ], [], values.slice(0, -3))]),
       ...multiply(product(sizes.sumWalk, sizes.sumTarget, depthV), count, depthV, none, { out: at(sums), a: at(weights), b: at(valuePanels), y: null, channel: [] }, share),
       ...[...bounds.values()].flatMap(({ setup }) => setup),
       loop(o, [
@@ -189,19 +200,20 @@ interface RowShape {
   readonly newtonSteps: number;
   readonly capped: boolean;
   readonly wide: boolean;
+  readonly shifted: boolean;
   readonly target: Target;
 }
 
 /** Logits of one row to exponentials, and the factor and shift that divide by their sum. */
-const rowFn = (name: string, { keys, padded, masked, newtonSteps, capped, wide, target }: RowShape): Fn => {
+const rowFn = (name: string, { keys, padded, masked, newtonSteps, capped, wide, shifted, target }: RowShape): Fn => {
   const [weights, scales] = [buffer('e', 'i16', padded, 'out'), buffer('scale', 'i32', 2, 'out')];
   const logits = buffer('logits', 'i32', keys, 'temp');
-  const [exp, seeds, mask] = [buffer('exp', 'i16', EXP_LENGTH, 'const'), reciprocalBuffer(), buffer('mask', 'u8', keys, 'const')];
+  const [exp, seeds, mask] = [buffer('exp', 'i16', EXP_PADDED, 'const'), reciprocalBuffer(), buffer('mask', 'u8', keys, 'const')];
   const [factor, addend] = [parameter('mulLogit', 'i32'), parameter('addLogit', 'i64')];
   const [shiftLogit, cap] = [parameter('shiftLogit', 'i32', wide ? 32 : 1, wide ? 62 : 31), parameter('cap', 'i32')];
   const [eShift, mulOut, shiftOut] = [parameter('eShift', 'i32', 0, 14), parameter('mulOut', 'i32'), parameter('shiftOut', 'i32', 1, 62)];
   const j = index('j', keys);
-  const [top, e, total] = [variable('top', 'i32'), variable('one', 'i32'), variable('total', 'i64')];
+  const [top, total] = [variable('top', 'i32'), variable('total', 'i64')];
   const lowest = -(2 ** 31);
   const allowed = load(at(mask, 0, [j, 1]), 1, 'i32');
 
@@ -233,17 +245,31 @@ const rowFn = (name: string, { keys, padded, masked, newtonSteps, capped, wide, 
     return [...words.setup, ...writeCodes(locate(0, logits), made)];
   });
   const scale = rowScale(total, seeds, newtonSteps, mulOut, shiftOut);
-  const found = shr(load(at(exp, 0, [clamp(load(at(logits, 0, [j, 1])), 0, EXP_LENGTH - 1), 1]), 1, 'i32'), eShift);
+  /** The exponential of key `key` (and `terms`); what a mask drops may stand for anything. */
+  const found = (key: number, ...terms: readonly (readonly [Index, number])[]): Expr => {
+    const entry = load(at(exp, 0, [and(load(at(logits, key, ...terms)), EXP_PADDED - 1), 1]), 1, 'i32');
+    return shifted ? shr(entry, eShift) : entry;
+  };
+  const one = (key: number, ...terms: readonly (readonly [Index, number])[]): readonly Stmt[] => {
+    const sure = masked ? select('ne', load(at(mask, key, ...terms), 1, 'i32'), 0, found(key, ...terms), 0) : found(key, ...terms);
+    return [store(at(weights, key, ...terms), convert('i16', sure))];
+  };
+  // the sum by dot products with 1, where it fits the lanes
+  const run = runOf(lanes);
+  const runs = lanes === 1 || keys * 32767 >= 2 ** 31 ? 0 : Math.floor(keys / run);
+  const [t, after, partial] = [index('t', Math.max(1, runs)), index('after', Math.max(1, keys - runs * run)), variable('partial', 'i32', lanes)];
+  const summed: readonly Stmt[] = [
+    ...(runs === 0 ? [set(total, literal(0, 'i64'))] : [
+      set(partial, literal(0, 'i32', lanes)), loop(t, [set(partial, dot(2, partial, load(at(weights, 0, [t, run]), run), literal(1, 'i16', run)))]),
+      set(total, convert('i64', across('add', partial))),
+    ]),
+    ...(keys === runs * run ? [] : [loop(after, [set(total, add(total, load(at(weights, runs * run, [after, 1]), 1, 'i64')))])]),
+  ];
   return fn(name, {
-    buffers: [weights, scales, logits, exp, seeds, ...(masked ? [mask] : [])], values: [factor, addend, shiftLogit, cap, eShift, mulOut, shiftOut],
+    buffers: [weights, scales, logits, exp, seeds, ...(masked ? [mask] : [])], values: [factor, addend, shiftLogit, cap, ...(shifted ? [eShift] : []), mulOut, shiftOut],
   }, [
     ...greatest, ...exponents,
-    set(total, literal(0, 'i64')),
-    loop(j, [
-      set(e, masked ? select('ne', allowed, 0, found, 0) : found),
-      set(total, add(total, convert('i64', e))),
-      store(at(weights, 0, [j, 1]), convert('i16', e)),
-    ]),
+    loop(j, one(0, [j, 1])), ...summed,
     ...(padded === keys ? [] : [store(at(weights, keys), 0)]),
     ...scale.setup,
     store(at(scales, 0), scale.factor), store(at(scales, 1), scale.shift),

@@ -3,11 +3,12 @@
  * is taken off on the way; rows of a are widened likewise, a block at a time.
  */
 import type { Value } from '../../ir/graph.ts';
-import { at, buffer, convert, fn, index, loop, load, moved, store, sub } from '../../loops/build.ts';
-import type { Address, Elem, Expr, Fn, Index, Stmt } from '../../loops/types.ts';
-import { columnsPerPanel, constantsLength, fillRows, multiply, panelConstants, panelLength, panelStarts, scalarOf, targetFor, walkOf, widenRows, type Walk } from './gemm.ts';
+import { at, buffer, fn, index, loop, moved } from '../../loops/build.ts';
+import type { Elem, Fn, Index, Stmt } from '../../loops/types.ts';
+import { constantsLength, fillRows, multiply, panelConstants, panelLength, panelStarts, scalarOf, targetFor, walkOf, widenRows, type Walk } from './gemm.ts';
 import { elemOf, operand, product, scratch, shapeOf, type Binding, type Schedule, type ScheduleContext } from './kernel.ts';
-import { broadcastStrides, collapse, overNest, rowMajor, type Nest } from './nest.ts';
+import { broadcastStrides, collapse, rowMajor, type Nest } from './nest.ts';
+import { packAtRunTime } from './panels.ts';
 import { makeRescale, rescaleBindings, rescaleClass, rescaleValues, type RescaleClass } from './rescale.ts';
 import { markFor, once } from './split.ts';
 import type { Target } from './target.ts';
@@ -63,39 +64,6 @@ export const matmul: Schedule = (step, context) => {
 };
 
 type Terms = readonly (readonly [Index, number])[];
-
-/**
- * A matrix packed into panels: element (k, column) is read at k·strideK + column·strideColumn. Depths beyond the matrix are 0.
- */
-export const packAtRunTime = (
-  from: Address, to: Address, columns: number, walk: Walk, strideK: number, strideColumn: number, zeroPoint: number, target: Target,
-): readonly Stmt[] => {
-  const { dot: d } = target;
-  const width = columnsPerPanel(target);
-  const size = panelLength(walk, target);
-  const e = to.buffer.e;
-  const steps = Math.floor(walk.run / d);
-  const panels = (count: number, number: number, column: number): readonly Stmt[] => {
-    if (count === 0) return [];
-    const part = (shape: readonly number[], goal: readonly number[], source: readonly number[], goal0: number, source0: number, zeros: boolean): readonly Stmt[] =>
-      overNest(collapse(shape, [goal, source]), 1, (_run, locate) => {
-        const [put, get] = [locate(0, to.buffer), locate(1, from.buffer)];
-        const code: Expr = convert(e, load(moved(from, source0 + get.offset, ...get.terms)));
-        return [store(moved(to, goal0 + put.offset, ...put.terms), zeros ? 0 : zeroPoint === 0 ? code : sub(code, zeroPoint))];
-      });
-    const [goal0, source0] = [number * size, column * strideColumn];
-    const tail = goal0 + steps * width * d;
-    return [
-      ...(steps === 0 ? [] : part([count, steps, width, d], [size, width * d, d, 1], [width * strideColumn, d * strideK, strideColumn, strideK], goal0, source0, false)),
-      ...(walk.run === walk.padded ? [] : [
-        ...part([count, width], [size, d], [width * strideColumn, strideColumn], tail, source0 + steps * d * strideK, false),
-        ...part([count, width], [size, d], [0, 0], tail + 1, 0, true),
-      ]),
-    ];
-  };
-  const whole = Math.floor(columns / width);
-  return [...panels(whole, 0, 0), ...(columns % width === 0 ? [] : panels(1, whole, columns - width))];
-};
 
 const matmulFn = ({ share }: ScheduleContext) => (name: string, shape: Shape): Fn => {
   const { batch, rows, columns, walk, block, transposeB, a, b, wide, aZero, bZero, lengths, rescale: ending, target } = shape;
