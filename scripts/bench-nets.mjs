@@ -1,6 +1,7 @@
 // Times the nets of nets.mjs against ONNX Runtime, in rounds in which all sides take turns: npm run bench:nets -- [--only name,…] [--fresh].
 // Compiled nets and finished rows lie in .cache, so an interrupted run goes on where it stopped; docs/speed.md is written anew each time.
-// onnxruntime-web is taken from LOWBITC_PEERS or node_modules where it is installed.
+// onnxruntime-web is taken from LOWBITC_PEERS or node_modules where it is installed. --threads n times the C of nets that were measured
+// before on one thread and on n, and nothing else.
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -20,7 +21,7 @@ import { modelOf, nets } from './nets.mjs';
 import { readSpeed, writeSpeed } from './speed-page.mjs';
 
 const { values: options } = parseArgs({ options: {
-  only: { type: 'string' }, fresh: { type: 'boolean' }, ms: { type: 'string', default: '300' }, rounds: { type: 'string', default: '5' }, starts: { type: 'string', default: '3' },
+  only: { type: 'string' }, threads: { type: 'string' }, fresh: { type: 'boolean' }, ms: { type: 'string', default: '300' }, rounds: { type: 'string', default: '5' }, starts: { type: 'string', default: '3' },
 } });
 const effort = { ms: Number(options.ms), rounds: Number(options.rounds), starts: Number(options.starts) };
 const only = options.only?.split(',');
@@ -116,7 +117,25 @@ const measure = async (name) => {
   };
 };
 
+/** The C of a compiled net on one thread and on several, in turns. */
+const onThreads = async (name, count) => {
+  const folder = loadFolder(join(cache, name));
+  const define = `-D${identifier(folder.manifest.name).toUpperCase()}_THREADS=${count}`;
+  const before = currentLoad();
+  const [one, several] = await compete([compiledC(folder, ['-O3']), compiledC(folder, ['-O3', '-fopenmp', define])], folder.manifest.macs.total, effort, () => {});
+  return { count, oneMs: one.bestMs, bestMs: several.bestMs, medianMs: several.medianMs, load: { before, after: currentLoad() } };
+};
+
 const speed = readSpeed();
+if (options.threads !== undefined) {
+  for (const name of Object.keys(speed.nets)) {
+    if (only?.includes(name) === false || !existsSync(join(cache, name))) continue;
+    say(`${name}: ${options.threads} threads`);
+    speed.nets[name].threads = await onThreads(name, Number(options.threads));
+    writeSpeed(speed);
+  }
+  process.exit(0);
+}
 if (options.fresh) speed.nets = {};
 for (const name of Object.keys(nets)) {
   if (only ? !only.includes(name) : speed.nets[name]) continue;
