@@ -95,13 +95,19 @@ const assembleProgram = ({ graph, steps, viewOf }: Program, machine: Machine, ho
   const placed: readonly Placed[] = [...stream.placed.map(({ instruction: one, step }) => ({ instruction: relocated(one, bases), step })), { instruction: instruction('END', {}), step: steps.length }];
   const port = (list: typeof ports.inputs, addresses: readonly number[]): MemoryFile['inputs'] =>
     list.map(({ name, dtype, shape, elements, bytes: size, scale, zero }, i) => ({ name, dtype, shape, elements, bytes: size, scale, zero, address: addresses[i] }));
+  // a value lives as long as its views
   const life = new Map<Value, [first: number, last: number]>();
+  const named = new Set<Value>();
   steps.forEach(({ operands, output }, i) => [...operands, output].forEach((value) => {
-    const known = life.get(value);
-    if (known === undefined) life.set(value, [i, i]); else known[1] = i;
+    named.add(value);
+    const { base } = viewOf(value);
+    const known = life.get(base);
+    if (known === undefined) life.set(base, [i, i]); else known[1] = i;
   }));
-  const tensors = [...life].filter(([value]) => !isConstant(viewOf(value).base)).map(([value, [first, last]]): PlacedTensor =>
-    ({ name: value.name, dtype: value.type.dtype, shape: staticShape(value.type.shape), element: elementOf(value), ...homeOf(value), bytes: bytesFor(elementOf(value), sizeOf(value.type.shape)), first, last }));
+  const tensors = [...named].filter((value) => !isConstant(viewOf(value).base)).map((value): PlacedTensor => {
+    const [first, last] = life.get(viewOf(value).base)!;
+    return { name: value.name, dtype: value.type.dtype, shape: staticShape(value.type.shape), element: elementOf(value), ...homeOf(value), bytes: bytesFor(elementOf(value), sizeOf(value.type.shape)), first, last };
+  });
   return {
     program: synchronise(placed.map(({ instruction: one }) => one)), stepOf: placed.map(({ step }) => step), blobs: bytes, constantBytes, arenaBytes: homes.arenaBytes,
     memory: {

@@ -22,17 +22,28 @@ Integers only, made by lowbitc. To run it: copy the blobs below into the memory 
 engines on \`program.bin\`, wait until all queues are empty, read the outputs at their addresses. The instruction set is LB1 (\`docs/lb1.md\` of
 lowbitc); \`program.lst\` is the program as text, one instruction a line with the index of its word.
 
+All files and memories are little endian. A tensor holds codes in row-major order, channels last for images inside the network; the real number of a code is (code − zero) · scale. Who has real numbers for an input
+writes floor(x / scale + 1/2) + zero, limited to the codes of its type; who has data as the table below names them writes these as they are.
+
 ## Files
 
 | file | content |
 |---|---|
 | target.json | the machine that the program was made for |
 | memory.json | addresses of blobs, inputs, outputs and every tensor with the steps during which it is alive |
-| weights.bin, params.bin, luts.bin | packed weights (2, 4 or 8 bits, low bits first, rows begin with a byte); records of 16 bytes (M i32, second M i32 or 0, C i64); tables |
+| weights.bin | packed weights: a row for each output channel, its taps in the order row, column, input channel; 2, 4 or 8 bits, low bits first, ternary ones five to a byte; each row begins with a byte |
+| params.bin | records of 16 bytes: M i32, second M i32 or 0, C i64; one for each output channel, or one for all |
+| luts.bin | tables of 256 entries, and those of exponentials |
 | program.bin | header of 16 bytes, then 128-bit words, little endian |
 | schedule.json | start and end of each instruction, cycles, utilisation and bytes of each layer |
-| golden/ | one sample: inputs, the result of each step, outputs; \`golden/index.json\` says which tensor each file is |
+| golden/ | one sample of random codes: inputs, the result of every layer, outputs, a code in each element of the type that \`golden/index.json\` names |
 ${coreObstacle(machine) === null ? '| rtl/ | `lb1_core.v`, this machine in Verilog, and `lb1_tb.v`, a test bench for this program |\n' : ''}
+## Finding a fault
+
+Run \`golden/input-*.bin\`. When the last instruction of a layer has ended (\`firstInstruction\` and \`instructions\` of schedule.json), its result stands where \`tensors\` of memory.json says, in the element named there
+(i4 and u4: two codes to a byte, the even one in its low half), and must be equal to \`golden/step-*.bin\` of the same name; it stays there until the step \`last\`. \`lowbitc verify <folder> --target accel\` does this with the
+simulator on the files as they are when an output differs, and names the first layer that does; it also traps what the program must not do: bytes out of bounds or never written, races, deadlocks, fields that mean nothing.
+
 ## Verilog
 
 ${verilog(machine, program)}
@@ -58,7 +69,7 @@ ${[...memory.inputs.map((port) => ({ port, role: 'input' })), ...memory.outputs.
 
 ${program.length} instructions, ${blobs.weights.length} bytes of weights, ${schedule.cycles} cycles (${schedule.microseconds} µs).
 
-| layer | ops | cycles | array in use | bytes in | bytes out | bound by |
-|---|---|---|---|---|---|---|
-${schedule.layers.map(({ name: layer, ops, cycles, utilisation, bytesLoaded, bytesStored, bound }) => `| ${layer} | ${ops.join(', ')} | ${cycles} | ${(100 * utilisation).toFixed(1)} % | ${bytesLoaded} | ${bytesStored} | ${bound} |`).join('\n')}
+| layer | ops | instructions | cycles | array in use | bytes in | bytes out | bound by |
+|---|---|---|---|---|---|---|---|
+${schedule.layers.map(({ name: layer, ops, firstInstruction, instructions, cycles, utilisation, bytesLoaded, bytesStored, bound }) => `| ${layer} | ${ops.join(', ')} | ${instructions === 0 ? '' : `${firstInstruction}–${firstInstruction + instructions - 1}`} | ${cycles} | ${(100 * utilisation).toFixed(1)} % | ${bytesLoaded} | ${bytesStored} | ${bound} |`).join('\n')}
 `;
