@@ -4,20 +4,23 @@
 // --page only writes the page from what is there. `w4a8` and `w6a8` compile a model uniformly, take the bytes of its weights as a budget of size,
 // and compile it with bits of its own for every layer; `drop` finds the smallest program within one percent; `latency` times the kernels of some
 // models, compiles within a budget of latency by that table, and times the whole programs: give it a machine that does nothing else.
+import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { resourceText } from '../dist/passes/allocation/budget.js';
 import { compile, openSamples } from '../dist/index.js';
 import { compilerDigest, judge, openSet } from './labelled.mjs';
-import { models, root } from './models.mjs';
+import { compileArguments, models, root } from './models.mjs';
 
 const { values: options } = parseArgs({ options: {
   only: { type: 'string' }, parts: { type: 'string', default: 'w4a8,w6a8,drop' }, count: { type: 'string', default: '2000' }, fresh: { type: 'boolean' }, page: { type: 'boolean' },
 } });
 const uniforms = ['w4a8', 'w6a8'];
 const dropped = ['mlperf-tiny-ic', 'mlperf-tiny-kws', 'resnet20', 'cct', 'mobilenet-v1-0.25-224'];
+const timed = ['glyph-cnn', 'mlperf-tiny-ic', 'mlperf-tiny-kws', 'glyph-vit'];
+/** Share of the w8a8 program's bytes that the timed programs may take, so that widths differ. */
+const TIMED_SIZE = 0.75;
 const store = join(root, 'out', 'mixed-precision');
 const fileOf = (model) => join(store, `${model}.json`);
 const known = new Map();
@@ -66,6 +69,22 @@ const measured = async (set, { bits, budget }) => {
   return { seconds, weightBytes: compiled.targets[0].weightBytes, ...own, ...await judge(set, compiled) };
 };
 
+const lowbitc = (...args) => execFileSync(process.execPath, [join(root, 'dist', 'cli.js'), ...args], { encoding: 'utf8', maxBuffer: 2 ** 28, stdio: ['ignore', 'pipe', 'inherit'] });
+/** What a table of timings says of a program of mixed bits, and what its best run takes, on a target. */
+const latency = (entry, target, folder) => {
+  const table = join(folder, 'table.json');
+  lowbitc('profile', entry.model, '-o', table, '-t', target, '-q');
+  const compiled = (name, ...more) => {
+    const out = join(folder, `${target}-${name}`);
+    lowbitc(...compileArguments(entry, out), '-t', target, '--calib-count', '32', '--effort', 'low', '-q', ...more);
+    return { out, manifest: JSON.parse(readFileSync(join(out, 'manifest.json'), 'utf8')), report: JSON.parse(readFileSync(join(out, 'report.json'), 'utf8')) };
+  };
+  const { manifest: { weightBytes } } = compiled('w8a8', '--bits', 'w8a8');
+  const { out, report: { allocation } } = compiled('mixed', '--budget', `size=${Math.ceil(TIMED_SIZE * weightBytes)},latency=10s`, '--timings', table, '--allocate', 'measure: output-error');
+  const { sides: [side], load, machine, instructions } = JSON.parse(lowbitc('bench', out, '-t', target, '--rounds', '8', '--ms', '200', '--starts', '1', '--json'));
+  return { predictedMs: allocation.limits.find(({ resource }) => resource === 'latency').predicted / 1000, bestMs: side.bestMs, medianMs: side.medianMs, load: load.before, cpu: machine.cpu, instructions, layers: allocation.layers.map(({ name, chosen, parameters }) => ({ name, chosen, parameters })) };
+};
+
 const run = async () => {
   const digest = compilerDigest();
   const parts = options.parts.split(',');
@@ -88,6 +107,19 @@ const run = async () => {
     if (parts.includes('drop') && dropped.includes(entry.name)) {
       await cell('w8a8 uniform', () => ({ bits: 'w8a8' }));
       await cell('drop', () => ({ bits: 'mixed', budget: 'drop=1%' }));
+    }
+    if (parts.includes('latency') && timed.includes(entry.name)) {
+      const folder = mkdtempSync(join(tmpdir(), 'lowbitc-'));
+      try {
+        for (const target of ['cpu', 'wasm']) {
+          if (cells[`latency ${target}`]?.compiler === digest) continue;
+          process.stderr.write(`${entry.name} latency ${target} …\n`);
+          cells[`latency ${target}`] = { compiler: digest, ...latency(entry, target, folder) };
+          save(entry.name);
+        }
+      } finally {
+        rmSync(folder, { recursive: true });
+      }
     }
   }
 };
@@ -126,6 +158,11 @@ const page = () => {
     return [[name, `${small.weightBytes} of ${wide.weightBytes}`, `${((100 * small.weightBytes) / wide.weightBytes).toFixed(1)} %`, bitsOf(small), `${percent(small.drop.value)} on ${small.drop.samples}`, small.count,
       percent(small.float.top1 - small.top1) + aged(small), percent(wide.float.top1 - wide.top1), percent(small.agreement), small.seconds.toFixed(0)]];
   });
+  const latencies = present.flatMap(({ name }) => ['cpu', 'wasm'].flatMap((target) => {
+    const one = cellsOf(name)[`latency ${target}`];
+    return one === undefined ? [] : [[name, `${target}${one.instructions === null ? '' : ` (${one.instructions})`}`, bitsOf(one), one.predictedMs.toFixed(4), one.bestMs.toFixed(4), one.medianMs.toFixed(4),
+      `${one.predictedMs > one.bestMs ? '+' : ''}${(100 * (one.predictedMs / one.bestMs - 1)).toFixed(0)} %`, one.load.toFixed(1)]];
+  }));
   const missing = models.flatMap(({ name }) => uniforms.filter((bits) => !pairs.some((one) => one.name === name && one.bits === bits)).map((bits) => `${name} ${bits}`));
   const old = present.some(({ name }) => Object.values(cellsOf(name)).some((one) => aged(one) !== ''));
   writeFileSync(join(root, 'docs', 'mixed-precision.md'), `# Mixed precision
@@ -148,6 +185,14 @@ ${table(['model', 'bytes of', 'n', 'float top-1', 'top-1', 'SQNR', 'agreement', 
 Beside it the size of the uniform w8a8 program and the drop on the labelled set.
 
 ${drops.length === 0 ? 'Not measured.' : table(['model', 'weight bytes', 'of w8a8', 'bits', 'drop when chosen', 'n', 'drop', 'drop of w8a8', 'agreement', 'seconds'], drops, 1)}
+
+## Latency
+
+Predicted by the table of \`lowbitc profile\` for this machine, and the best and the median of many runs of the compiled program (milliseconds, \`npm run mixed-precision -- --parts latency\`).
+The bits are those within ${100 * TIMED_SIZE} % of the bytes of w8a8. The table holds what multiplies: layers and attention. Norms, tables and sums that a program computes beside them are not in it, and a
+transformer takes longer by them. Timings of a machine that does other work err upwards, those of single kernels more than those of whole programs; the load is that before the program was timed.
+
+${latencies.length === 0 ? 'Not measured.' : table(['model', 'target', 'bits', 'predicted', 'best', 'median', 'error', 'load'], latencies)}
 
 ## Where the time goes
 

@@ -98,8 +98,10 @@ export const allocate = async (graph: Graph<'float'>, request: AllocationRequest
   if (budget.drop !== null) return smallestWithin(budget.drop, search, workings, variants, context, trial, graph);
   const best = await search.fitting(meters);
   const uniform = await search.widestUniform(meters);
-  const candidates = [best.candidate, ...(uniform === null ? [] : [uniform])];
   const objective = objectiveIn((uniform ?? best.candidate).judgement);
+  // rounded together, uniform weights make up for each other better than composing foretold: then its neighbourhood is worth a try
+  const near = uniform !== null && objective(uniform.judgement) < objective(best.candidate.judgement) ? await search.nearUniform(meters) : null;
+  const candidates = [best.candidate, ...(near === null ? [] : [near]), ...(uniform === null ? [] : [uniform])];
   const chosen = candidates.reduce((least, one) => (objective(one.judgement) < objective(least.judgement) ? one : least));
   return { chosen, candidates, table: best.table, workings, drop: null };
 };
@@ -134,6 +136,8 @@ export interface Search {
   fitting(meters: readonly Meter[]): Promise<Found>;
   /** null where none fits */
   widestUniform(meters: readonly Meter[]): Promise<Candidate | null>;
+  /** that one refined; null where none fits, or nothing near it is better */
+  nearUniform(meters: readonly Meter[]): Promise<Candidate | null>;
 }
 
 const openSearch = (workings: Workings, tables: readonly LossTable[], comparison: Comparison, trial: Trial, options: SolverOptions, context: PassContext): Search => {
@@ -154,22 +158,37 @@ const openSearch = (workings: Workings, tables: readonly LossTable[], comparison
     const losses = judgements.map(objective);
     return drafts[losses.indexOf(Math.min(...losses))];
   };
+  const around = async ({ name, model, assignment: from, solution }: Omit<Draft, 'table'>, material: Material, limits: readonly number[]): Promise<Candidate> => {
+    const assignment = await refined(from, {
+      material, limits, engine, options, comparison, objective: objective!, progress: (done, total) => context.progress('refine', done, total),
+    });
+    const changed = assignment.filter((choice, g) => choice !== from[g]).length;
+    context.progress('try out widths', 0, 2);
+    return trial.of({ name, widths: widthsOf(material, model, assignment), solution, refined: changed });
+  };
+  let solution: Solution | null = null;
   return {
     start,
     async fitting(meters) {
-      const material = { ...workings, meters };
       let last: Draft | null = null;
       const candidate = await withinReally(meters, async (limits) => {
-        const draft = await start(meters, limits);
-        last = draft;
-        const assignment = await refined(draft.assignment, {
-          material, limits, engine, options, comparison, objective: objective!, progress: (done, total) => context.progress('refine', done, total),
-        });
-        const changed = assignment.filter((choice, g) => choice !== draft.assignment[g]).length;
-        context.progress('try out widths', 0, 2);
-        return trial.of({ name: draft.name, widths: widthsOf(material, draft.model, assignment), solution: draft.solution, refined: changed });
+        last = await start(meters, limits);
+        solution = last.solution;
+        return around(last, { ...workings, meters }, limits);
       });
       return { candidate, table: last!.table };
+    },
+    async nearUniform(meters) {
+      const material = { ...workings, meters };
+      const candidate = await withinReally(meters, async (limits) => {
+        const [uniform] = uniformsWithin(material, limits);
+        if (uniform === undefined) throw new CompileError(errors.noAllocation(options.seconds), 'budget');
+        return around({ ...uniform, solution: solution! }, material, limits);
+      }).catch((cause: unknown) => {
+        if (cause instanceof CompileError && cause.kind === 'budget') return null;
+        throw cause;
+      });
+      return candidate === null || candidate.refined === 0 ? null : candidate;
     },
     async widestUniform(meters) {
       const material = { ...workings, meters };
