@@ -10,7 +10,6 @@ export { identifier, identifiers } from './identifier.ts';
 export { interfaceOf, type Port, type ProgramInterface } from './interface.ts';
 export { planMemory, type Place, type Plan, type PlanOptions } from './plan.ts';
 export { portableC, simd128, type Target } from './schedules/target.ts';
-export { weightBytes, type WeightLayer } from './weight-bytes.ts';
 export { lower, type LoweredProgram } from './lower.ts';
 
 export const emitC = (graph: Graph<'kernel'>, options: EmitOptions): Emission => cpu.emit(programOf(graph), options);

@@ -13,7 +13,7 @@ import { scalarOf, widenRows } from './gemm.ts';
 import { startSums } from './quads.ts';
 import { makeRescale, rescaleBindings, rescaleClass, rescaleValues, type RescaleClass } from './rescale.ts';
 import { bandLength, bandOf, inResult, overBlocks, type Band, type WindowShape } from './rows.ts';
-import { packSliding, slides, slidingConstants, slidingElem, slidingLength, slidingRebased, slidingRow, slidingWeights } from './sliding.ts';
+import { packSliding, slides, slidingConstants, slidingElem, slidingRebased, slidingRow, slidingWeights } from './sliding.ts';
 import { markFor } from './split.ts';
 import type { Target } from './target.ts';
 import { inReadingOrder, runOf } from './words.ts';
@@ -55,16 +55,6 @@ export const depthwise = (step: Step, context: ScheduleContext, window: WindowSh
     ...rescaleBindings(step, !key.inPlace, (constants) => blockConstants(perChannel(constants, window.channels), target)),
   ];
   return { ...build, buffers };
-};
-
-/** Bytes of stored weights [channels, kh, kw], and what tells their layout from another. */
-export const depthwiseBytes = (channels: number, kernel: readonly number[], x: Elem, bits: StoredBits, ending: RescaleClass, whole: Target): { readonly layout: string; readonly bytes: number } => {
-  const wide = slides(whole, x, channels, ending);
-  const target = wide ? whole : targetOf({ channels }, whole);
-  const taps = kernel[0] * kernel[1];
-  const run = runOf(target.lanes);
-  const length = wide ? slidingLength(channels, kernel, target) : target.lanes === 1 ? taps * channels : blockStarts(channels, run).length * blockLength(taps, run);
-  return { layout: wide ? `sliding ${target.name}` : `pairs ${target.lanes}`, bytes: packedLength(length, blockOf(length, target), bits) };
 };
 
 /** Output rows that share a band at least: a core fetches ahead what sliding reads, so that fewer copies of rows pay for a larger band. */

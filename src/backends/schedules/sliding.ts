@@ -91,12 +91,6 @@ const bundlesOf = ([kh, kw]: readonly number[], joint: number): Bundles => {
   return { all: [...columns, ...pairs, ...odd], groups, last };
 };
 
-/** Codes that `packSliding` gives. */
-export const slidingLength = (channels: number, kernel: readonly number[], target: Target): number => {
-  const joint = jointOf(target);
-  return blocksOf(channels, target).reduce((sum, { lanes }) => sum + lanes * joint, 0) * bundlesOf(kernel, joint).all.length * joint;
-};
-
 /** Weights [channel][kh][kw] as [block][bundle][sum][lane][tap of the bundle]. */
 export const packSliding = (weights: Int8Array, channels: number, kernel: readonly number[], target: Target): Int8Array => {
   const joint = jointOf(target);
