@@ -18,7 +18,7 @@ import { Builder } from '../../../src/ir/build.ts';
 import { sizeOf } from '../../../src/ir/dim.ts';
 import type { IntegerDType } from '../../../src/ir/dtype.ts';
 import type { Graph } from '../../../src/ir/graph.ts';
-import { cases, Dice, randomCodes, sceneOf, type Case } from '../kernel-cases.ts';
+import { cases, Dice, linearCase, randomCodes, sceneOf, type Case } from '../kernel-cases.ts';
 import { benchOf, compileCore, elaborates, has, lints, type Bench, type CompiledCore } from './verilog.ts';
 
 const [tiny] = presets;
@@ -148,8 +148,9 @@ describe.skipIf(!has('verilator') || !has('make') || !has('g++'))('whole network
   const firstSample = (graph: Graph<'kernel'>, data: string, raw: boolean): Codes =>
     Object.fromEntries(Object.entries(codesAt(openSamples(data, graph.inputs, { count: 1 }), 0, graph.inputs, () => raw)).map(([name, { data: codes }]) => [name, codes]));
 
-  it('kernel ops of every kind it has, larger ones too', () => {
-    const graph = graphOf(chosen(6000, 6));
+  it('kernel ops of every kind it has, larger ones too, and a sum in pieces', () => {
+    const graph = graphOf([...chosen(6000, 6), linearCase([1], 40_001, 3, 'i8', 'i8', 'one')]);
+    expect(compiledFrom(graph).program.some((one) => one.op === 'MM' && one.fields.accumulate === 1)).toBe(true);
     expectWhole(graph, Object.fromEntries(graph.inputs.map(({ name, type }) => [name, randomCodes(type.dtype as IntegerDType, sizeOf(type.shape), new Dice(9))])));
   }, 600_000);
 
