@@ -81,7 +81,7 @@ const run = async () => {
     const set = sets.get(entry.name) ?? openSet(entry, Number(options.count));
     sets.set(entry.name, set);
     if (!programs.has(entry.data)) programs.set(entry.data, measuredOn(entry.data));
-    cells[key] = { sign, ...await measure(set, width, pipeline, programs.get(entry.data), name === 'default') };
+    cells[key] = { ...await measure(set, width, pipeline, programs.get(entry.data), name === 'default'), sign };
     save(entry.name);
   };
   const rounds = [['default', 'naive'], ['less']].map((some) => some.filter((one) => wanted.includes(one)));
