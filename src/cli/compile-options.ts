@@ -44,7 +44,7 @@ export interface ModelFlags {
 
 export const withModelOptions = (command: Command): Command => command
   .option('--bits <wXaY>', 'bits of weights (w2 to w8) and of what they multiply (a4 to a8, a16), as in w4a8; mixed: chosen for every layer (default: w8a8, with --budget mixed)')
-  .addOption(new Option('--effort <level>', 'time for accuracy: low rounds only, normal also migrates channels and fits weights below 8 bits, high fits all weights on more samples (default: normal)').choices(efforts))
+  .addOption(new Option('--effort <level>', 'time for accuracy: low rounds only, normal also migrates channels and fits weights below 8 bits, high fits all weights on more samples and tries ReLU for GELU and groups of channels (default: normal)').choices(efforts))
   .option('--budget <limits>', 'what the program may take, as in size=96K,ram=64K,latency=20ms,bops=1.2G,drop=1%; bits are chosen within it (default of mixed: drop=1%)')
   .option('--holdout <data>', 'samples on which a drop is measured (default: half of those of --calib, which nothing else then sees)')
   .option('--labels <labels.npy>', 'classes of --holdout, or of --calib without it (default: what the float model says)')
