@@ -28,7 +28,7 @@ const compilers = ['gcc', 'clang'].filter((command) => spawnSync(command, ['--ve
 const sides = [];
 for (const compiler of compilers) {
   process.env.CC = compiler;
-  for (const variant of variantsHere(['-O3'])) sides.push({ name: titleOf(variant), compiler, side: await cSteps(graphs, variant, ['-O3']) });
+  for (const variant of variantsHere(['-O3'])) sides.push({ name: variant.name === 'fallback' ? `${titleOf(variant)}, weights of the vectors` : titleOf(variant), compiler, side: await cSteps(graphs, variant, ['-O3']) });
 }
 sides.push({ name: 'WebAssembly SIMD128', compiler: null, side: await wasmSteps(graphs) });
 

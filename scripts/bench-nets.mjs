@@ -1,7 +1,7 @@
 // Times the nets of nets.mjs against ONNX Runtime, in rounds in which all sides take turns: npm run bench:nets -- [--only name,…] [--fresh].
 // Compiled nets and finished rows lie in .cache, so an interrupted run goes on where it stopped; docs/speed.md is written anew each time.
-// onnxruntime-web is taken from LOWBITC_PEERS or node_modules where it is installed. --threads n times the C of nets that were measured
-// before on one thread and on n, and nothing else.
+// onnxruntime-web is taken from LOWBITC_PEERS or node_modules where it is installed. --again times nets that lie compiled in .cache without
+// compiling them anew; --threads n times the C of nets that were measured before on one thread and on n, and nothing else.
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -21,7 +21,7 @@ import { modelOf, nets } from './nets.mjs';
 import { readSpeed, writeSpeed } from './speed-page.mjs';
 
 const { values: options } = parseArgs({ options: {
-  only: { type: 'string' }, threads: { type: 'string' }, fresh: { type: 'boolean' }, ms: { type: 'string', default: '300' }, rounds: { type: 'string', default: '5' }, starts: { type: 'string', default: '3' },
+  only: { type: 'string' }, threads: { type: 'string' }, again: { type: 'boolean' }, fresh: { type: 'boolean' }, ms: { type: 'string', default: '300' }, rounds: { type: 'string', default: '5' }, starts: { type: 'string', default: '3' },
 } });
 const effort = { ms: Number(options.ms), rounds: Number(options.rounds), starts: Number(options.starts) };
 const only = options.only?.split(',');
@@ -90,8 +90,9 @@ const measure = async (name) => {
   mkdirSync(cache, { recursive: true });
   const files = modelFiles(name);
   const path = join(cache, name);
-  say(`${name}: compile`);
-  const compileSeconds = seconds(() => execFileSync(process.execPath, [
+  const compiled = options.again && existsSync(path) ? speed.nets[name] : undefined;
+  if (compiled === undefined) say(`${name}: compile`);
+  const compileSeconds = compiled?.sizes.compileSeconds ?? seconds(() => execFileSync(process.execPath, [
     join(root, 'dist', 'cli.js'), 'compile', files.float, '-o', path, '--synthetic', '--calib-count', '2', '--target', targets.join(','), '-q', '--force',
   ], { stdio: 'inherit' }));
   const folder = loadFolder(path);
@@ -113,7 +114,7 @@ const measure = async (name) => {
   const weightBytes = Object.fromEntries(folder.manifest.targets.map(({ name: target, weightBytes: bytes }) => [target, bytes]));
   return {
     ...row, instructions: here.length === 0 ? null : titleOf(here[0]), load: { before, after: currentLoad() },
-    sizes: { ...sizesOf(path, folder.manifest.name, weightBytes), compileSeconds }, goal: nets[name].goal, lowbitc: version, machine: thisMachine(), effort, day: new Date().toISOString().slice(0, 10),
+    sizes: compiled?.sizes ?? { ...sizesOf(path, folder.manifest.name, weightBytes), compileSeconds }, goal: nets[name].goal, lowbitc: version, machine: thisMachine(), effort, day: new Date().toISOString().slice(0, 10),
   };
 };
 
@@ -138,7 +139,7 @@ if (options.threads !== undefined) {
 }
 if (options.fresh) speed.nets = {};
 for (const name of Object.keys(nets)) {
-  if (only ? !only.includes(name) : speed.nets[name]) continue;
+  if (only ? !only.includes(name) : speed.nets[name] && !options.again) continue;
   speed.nets[name] = await measure(name);
   writeSpeed(speed);
 }

@@ -80,7 +80,7 @@ ${table(['net', 'threads', 'one thread, best ms', 'best ms', 'median', 'faster',
 const sizes = (nets) => `## Size and compile time
 
 ${table(['net', 'C code kB', 'WASM code kB', 'constants kB', 'WASM and loader, gzip kB', 'lowbitc s', 'cc -O2 s'], '---|---|--:|--:|--:|--:|--:', Object.entries(nets).map(([net, { sizes: s }]) => [
-  net, Object.entries(s.cCode ?? {}).map(([variant, bytes]) => `${variant} ${kilobytes(bytes)}`).join(', ') || '–', kilobytes(s.wasmCode), kilobytes(s.weightBytes), kilobytes(s.wasmGzip), s.compileSeconds.toFixed(1), s.ccSeconds === undefined ? '–' : s.ccSeconds.toFixed(1),
+  net, Object.entries(s.cCode ?? {}).filter(([, bytes]) => bytes >= 100).map(([variant, bytes]) => `${variant} ${kilobytes(bytes)}`).join(', ') || '–', kilobytes(s.wasmCode), kilobytes(s.weightBytes), kilobytes(s.wasmGzip), s.compileSeconds.toFixed(1), s.ccSeconds === undefined ? '–' : s.ccSeconds.toFixed(1),
 ]))}
 
 Code is the text section of the object file of each instruction set at \`-O2\`, and the bytes of the module beyond its constants.
@@ -166,7 +166,9 @@ The line is the time of all multiply-accumulates at the speed of the machine's f
 measured by loops that do nothing else. Memory, borders, pooling, normalisation and softmax are not in it; nor is Winograd's form, which takes fewer products, so that a step may pass the line.
 ${last === undefined ? '' : `
 ${machines(nets)}
-- C: ${last.instructions ?? 'none'}, \`-O3\`. Limits: ${limitList(last.limits.cpu ?? [])}.
+${Object.values(nets).some(({ machine, load }) => load.before > machine.cores) ? `- Loads above the number of cores: other programs took cores and caches from all sides. Wall times of large nets, first outputs and seconds of compilation are longer than on a quiet
+  machine, and the ratio of one net has differed by a third from run to run; of small nets, which stay within a core's own caches, by a tenth.
+` : ''}- C: ${last.instructions ?? 'none'}, \`-O3\`. Limits: ${limitList(last.limits.cpu ?? [])}.
 ${/AVX-512/.test(last.instructions ?? '') || last.machine.architecture !== 'x64' ? '' : `- The processor has no AVX-512: that version of the C, and those for Arm, are compared with the reference code by code (Arm under qemu, AVX-512 as a loop program), not timed. Goals of kernels were
   set on a processor at 3.6 GHz with AVX-512; the limits above tell how far this one is from it.
 `}- WebAssembly: SIMD128 in Node. Limits: ${limitList(last.limits.wasm ?? [])}.
