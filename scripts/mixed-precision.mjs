@@ -190,8 +190,8 @@ ${drops.length === 0 ? 'Not measured.' : table(['model', 'weight bytes', 'of w8a
 ## Latency
 
 Predicted by the table of \`lowbitc profile\` for this machine, and the best and the median of many runs of the compiled program (milliseconds, \`npm run mixed-precision -- --parts latency\`).
-The bits are those within ${100 * TIMED_SIZE} % of the bytes of w8a8. The table holds what multiplies: layers and attention. Norms, tables and sums that a program computes beside them are not in it, and a
-transformer takes longer by them. Timings of a machine that does other work err upwards, those of single kernels more than those of whole programs; the load is that before the program was timed.
+The bits are those within ${100 * TIMED_SIZE} % of the bytes of w8a8. The table holds what multiplies: layers and attention. Norms, tables and sums that a program computes beside them are not in it, so a
+transformer takes longer than that. Timings of a machine that does other work err upwards, those of single kernels more than those of whole programs; the load is that before the program was timed.
 
 ${latencies.length === 0 ? 'Not measured.' : table(['model', 'target', 'bits', 'predicted', 'best', 'median', 'error', 'load'], latencies)}
 
