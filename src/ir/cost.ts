@@ -11,6 +11,7 @@ export interface LayerCost {
   readonly from: readonly string[];
   /** null where both operands are activations */
   readonly weightBits: number | null;
+  /** bits of the codes that arrive, which may lie in wider elements */
   readonly activationBits: number;
   readonly macs: number;
   readonly parameters: number;
@@ -50,10 +51,13 @@ export const layerCosts = (graph: Graph): readonly LayerCost[] => graph.nodes.fl
   const constant = right.def.op === 'const';
   return [{
     name: node.output.name, op: node.op, from: node.site.origins,
-    weightBits: constant ? bitsOf(right.type.dtype) : null, activationBits: bitsOf(left.type.dtype),
+    weightBits: constant ? bitsOf(right.type.dtype) : null, activationBits: bitsOfCodes(left),
     macs, parameters: constant ? sizeWithUnits(right.type.shape) : 0,
   }];
 });
+
+/** Bits that tell the codes of a value apart: those of its range where it is quantized, of its element elsewhere. */
+const bitsOfCodes = ({ type: { dtype, quant } }: Value): number => (quant === null ? bitsOf(dtype) : Math.ceil(Math.log2(quant.high - quant.low + 1)));
 
 export const totalMacs = (layers: readonly LayerCost[]): number => layers.reduce((sum, { macs }) => sum + macs, 0);
 
