@@ -5,35 +5,24 @@
 // preset (default), or the preset less one pass. A pass that changed nothing is stated, not measured again, and so is a program that was measured before.
 // Outputs come from the WebAssembly; for the presets the C of the same kernel graph is compiled too and compared on a few samples.
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { cCompiler } from '../dist/backends/run.js';
 import { compile, openSamples, pipelineFor } from '../dist/index.js';
 import { printGraph } from '../dist/ir/print.js';
-import { compared, compilerDigest, judge, openSet } from './labelled.mjs';
+import { compared, compilerDigest, judge, openCells, openSet } from './labelled.mjs';
 import { models, root } from './models.mjs';
 
 const { values: options } = parseArgs({ options: {
   only: { type: 'string' }, bits: { type: 'string', default: 'w8a8,w6a6,w4a8,w4a4' }, cells: { type: 'string', default: 'naive,default,less' },
   count: { type: 'string', default: '2000' }, fresh: { type: 'boolean' }, page: { type: 'boolean' },
 } });
-const store = join(root, 'out', 'accuracy');
-const fileOf = (model) => join(store, `${model}.json`);
 /** Finished cells of a model by `bits name`. */
-const known = new Map();
-const cellsOf = (model) => {
-  if (!known.has(model)) known.set(model, !(options.fresh && !options.page) && existsSync(fileOf(model)) ? JSON.parse(readFileSync(fileOf(model), 'utf8')) : {});
-  return known.get(model);
-};
+const { of: cellsOf, save } = openCells('accuracy', options.fresh && !options.page);
 const widths = ['w8a8', 'w6a6', 'w4a8', 'w4a4'];
 /** Passes that only serve accuracy: without them, plain rounding to ranges from least to greatest is left. */
 const measured = ['prune-dead-inputs', 'rewrite-gelu', 'shift-channels', 'migrate-scales', 'reorder-channels', 'fit-weights', 'correct-bias'];
-const save = (model) => {
-  mkdirSync(store, { recursive: true });
-  writeFileSync(`${fileOf(model)}.part`, JSON.stringify(cellsOf(model), null, 1));
-  renameSync(`${fileOf(model)}.part`, fileOf(model));
-};
 
 /** A pipeline on a model, measured. `programs` holds what was measured before, by the text of its kernel graph. */
 const measure = async (set, bits, pipeline, programs, withC) => {

@@ -120,3 +120,20 @@ export const judge = async (set, { graph, targets }) => {
     rmSync(folder, { recursive: true });
   }
 };
+
+/** Finished cells of each model, in out/<folder>/<model>.json; `fresh` begins without them. */
+export const openCells = (folder, fresh) => {
+  const store = join(root, 'out', folder);
+  const fileOf = (model) => join(store, `${model}.json`);
+  const known = new Map();
+  const of = (model) => {
+    if (!known.has(model)) known.set(model, !fresh && existsSync(fileOf(model)) ? JSON.parse(readFileSync(fileOf(model), 'utf8')) : {});
+    return known.get(model);
+  };
+  const save = (model) => {
+    mkdirSync(store, { recursive: true });
+    writeFileSync(`${fileOf(model)}.part`, JSON.stringify(of(model), null, 1));
+    renameSync(`${fileOf(model)}.part`, fileOf(model));
+  };
+  return { of, save };
+};

@@ -5,12 +5,12 @@
 // and compile it with bits of its own for every layer; `drop` finds the smallest program within one percent; `latency` times the kernels of some
 // models, compiles within a budget of latency by that table, and times the whole programs: give it a machine that does nothing else.
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { compile, openSamples } from '../dist/index.js';
-import { compilerDigest, judge, openSet } from './labelled.mjs';
+import { compilerDigest, judge, openCells, openSet } from './labelled.mjs';
 import { compileArguments, models, root } from './models.mjs';
 
 const { values: options } = parseArgs({ options: {
@@ -21,18 +21,7 @@ const dropped = ['mlperf-tiny-ic', 'mlperf-tiny-kws', 'resnet20', 'cct', 'mobile
 const timed = ['glyph-cnn', 'mlperf-tiny-ic', 'mlperf-tiny-kws', 'glyph-vit'];
 /** Share of the w8a8 program's bytes that the timed programs may take, so that widths differ. */
 const TIMED_SIZE = 0.75;
-const store = join(root, 'out', 'mixed-precision');
-const fileOf = (model) => join(store, `${model}.json`);
-const known = new Map();
-const cellsOf = (model) => {
-  if (!known.has(model)) known.set(model, !(options.fresh && !options.page) && existsSync(fileOf(model)) ? JSON.parse(readFileSync(fileOf(model), 'utf8')) : {});
-  return known.get(model);
-};
-const save = (model) => {
-  mkdirSync(store, { recursive: true });
-  writeFileSync(`${fileOf(model)}.part`, JSON.stringify(cellsOf(model), null, 1));
-  renameSync(`${fileOf(model)}.part`, fileOf(model));
-};
+const { of: cellsOf, save } = openCells('mixed-precision', options.fresh && !options.page);
 
 /** Seconds by what was in progress, for the steps of the allocation. */
 const stopwatch = () => {

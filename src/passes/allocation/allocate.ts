@@ -14,12 +14,12 @@ import { lastSamples } from '../../calibration/samples.ts';
 import { keptWidths } from '../kept-layers.ts';
 import type { PassContext, TargetPrice } from '../pass.ts';
 import type { Budget } from './budget.ts';
-import { openTrial, realCost, withinReally, type Candidate, type Trial } from './candidates.ts';
+import { infeasible, openTrial, realCost, withinReally, type Candidate, type Trial } from './candidates.ts';
 import { metersOf, type Meter, type UniformPrices } from './costs.ts';
 import { openJudge, type Judge } from './judge.ts';
 import { layersOf, tiedByReading, tiedHeads, type Layer } from './layers.ts';
 import { measures } from './measures.ts';
-import { programmeOf, widthsOf, type Material, type Modelled } from './modelling.ts';
+import { frameOf, programmeOf, widthsOf, type Material, type Modelled } from './modelling.ts';
 import { isFeasible, type Assignment } from './programme.ts';
 import { judged, objectiveIn, refined, type Comparison, type Objective } from './refine.ts';
 import { baseWidths, type LossTable } from './sensitivity.ts';
@@ -184,10 +184,7 @@ const openSearch = (workings: Workings, tables: readonly LossTable[], comparison
         const [uniform] = uniformsWithin(material, limits);
         if (uniform === undefined) throw new CompileError(errors.noAllocation(options.seconds), 'budget');
         return around({ ...uniform, solution: solution! }, material, limits);
-      }).catch((cause: unknown) => {
-        if (cause instanceof CompileError && cause.kind === 'budget') return null;
-        throw cause;
-      });
+      }).catch(infeasible);
       return candidate === null || candidate.refined === 0 ? null : candidate;
     },
     async widestUniform(meters) {
@@ -204,7 +201,7 @@ const openSearch = (workings: Workings, tables: readonly LossTable[], comparison
 
 /** Networks with one width of weights throughout that keep the limits, the widest first; kept layers keep theirs. */
 const uniformsWithin = (material: Material, limits: readonly number[]): readonly { readonly name: string; readonly model: Modelled; readonly assignment: Assignment }[] => {
-  const model = programmeOf(material, { name: 'none', loss: () => 0 }, limits);
+  const model = frameOf(material, limits);
   const weights = [...new Set(material.choices.flat().flatMap(({ weights: bits }) => bits ?? []))].sort((a, b) => b - a);
   return weights.flatMap((bits) => {
     const assignment = model.options.map((options) => {

@@ -68,3 +68,9 @@ export const withinReally = async (meters: readonly Meter[], choose: (limits: re
     excess.forEach((over, r) => { limits[r] -= over; });
   }
 };
+
+/** For searches to which limits that cannot be met are an answer; every other failure stays one. */
+export const infeasible = (cause: unknown): null => {
+  if (cause instanceof CompileError && cause.kind === 'budget') return null;
+  throw cause;
+};

@@ -46,6 +46,9 @@ export const programmeOf = (material: Material, table: LossTable, limits: readon
   return { options, programme: { groups: list, limits: meters.map(({ label, fixed, resource }, r) => ({ resource: label.startsWith('size on') ? resource : label, most: Math.min(limits[r], 1e15) - fixed, fixed })) } };
 };
 
+/** The programme without losses: what widths there are, and what they cost. */
+export const frameOf = (material: Material, limits: readonly number[]): Modelled => programmeOf(material, { name: 'none', loss: () => 0 }, limits);
+
 /** Widths that a tied layer has only because another chose them may not have been measured: then the next measured ones count. */
 const lossAt = (table: LossTable, layer: number, widths: ChosenWidths): number => {
   for (let bits = widths.weights ?? 8; bits >= 2; bits--) {

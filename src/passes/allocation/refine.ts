@@ -5,7 +5,7 @@
  */
 import { printWidths, type ChosenWidths } from '../../ir/ops/widths.ts';
 import type { Judge, Judgement } from './judge.ts';
-import { programmeOf, widthsOf, type Material } from './modelling.ts';
+import { frameOf, widthsOf, type Material, type Modelled } from './modelling.ts';
 import type { Assignment } from './programme.ts';
 import { solve, type Engine, type SolverOptions } from './solver.ts';
 import { openTails } from './tails.ts';
@@ -48,11 +48,11 @@ const WORTHWHILE = 0.01;
 
 export const refined = async (start: Assignment, refinement: Refinement): Promise<Assignment> => {
   const { material, limits, engine, options, comparison, objective } = refinement;
-  const model = programmeOf(material, { name: 'none', loss: () => 0 }, limits);
+  const model = frameOf(material, limits);
   let current = start;
   let loss = objective(await judged(comparison, widthsOf(material, model, current)));
   for (let round = 0; round < ROUNDS; round++) {
-    const steps = await stepsAround(current, loss, refinement, round);
+    const steps = await stepsAround(current, loss, model, refinement, round);
     const local = {
       limits: model.programme.limits,
       groups: model.programme.groups.map(({ name, choices }, g) => ({ name, choices: steps[g].map(({ choice, gain }) => ({ ...choices[choice], loss: -gain })) })),
@@ -71,10 +71,9 @@ export const refined = async (start: Assignment, refinement: Refinement): Promis
 
 /** For each group where it stands and one step up and down, with the measured gain; a step to more bits gains at least nothing. */
 const stepsAround = async (
-  current: Assignment, loss: number, { material, limits, comparison, objective, progress }: Refinement, round: number,
+  current: Assignment, loss: number, model: Modelled, { material, comparison, objective, progress }: Refinement, round: number,
 ): Promise<readonly (readonly { readonly choice: number; readonly gain: number }[])[]> => {
   const { variants, judge, remember } = comparison;
-  const model = programmeOf(material, { name: 'none', loss: () => 0 }, limits);
   const widths = widthsOf(material, model, current);
   const key = keyOf(widths);
   const base = await variants.composed(widths);

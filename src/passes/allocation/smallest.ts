@@ -7,7 +7,7 @@ import { errors } from '../../ir/errors.ts';
 import type { Graph } from '../../ir/graph.ts';
 import type { PassContext } from '../pass.ts';
 import type { Allocation, Found, Search, Workings } from './allocate.ts';
-import { sizeOf, type Trial } from './candidates.ts';
+import { infeasible, sizeOf, type Trial } from './candidates.ts';
 import type { Meter } from './costs.ts';
 import { openJudge } from './judge.ts';
 import { widthsOf, type Material } from './modelling.ts';
@@ -87,12 +87,6 @@ export const smallestWithin = async (
     chosen: best!.candidate, candidates: [best!.candidate], table: best!.table, workings,
     drop: { value: best!.drop, samples: judge.count, labelled: held.labels !== null, tried },
   };
-};
-
-/** Limits that cannot be met are an answer here. */
-const infeasible = (cause: unknown): null => {
-  if (cause instanceof CompileError && cause.kind === 'budget') return null;
-  throw cause;
 };
 
 /** Bytes with the fewest (`Math.min`) or the most (`Math.max`) bits everywhere, on the target that takes most. */
