@@ -275,13 +275,14 @@ const vectors = (machine: Machine): CVectors => {
       if (e.shift.op === 'const') return Number(e.shift.value) === 32 ? words : call('srai_epi32', words, Number(e.shift.value) - 32);
       return call('sra_epi32', words, `_mm_cvtsi32_si128(${context.expr(e.shift)} - 32)`);
     }
-    // up to 32 a logical shift leaves the same low words as an arithmetic one
-    const kind = high <= 32 ? 'srl' : 'sra';
-    const shifted = (sums: string): string => shift(kind, 'i64', bits, sums, { text: 'n', value: null }, context);
-    const lower = machine.avx512 ? call('mask_shuffle_epi32', 'a', ({ 128: '0xa', 256: '0xaa', 512: '0xaaaa' } as const)[bits], 'b', bits === 512 ? '(_MM_PERM_ENUM)0xa0' : '0xa0')
-      : call('blend_epi32', 'a', call('slli_epi64', 'b', 32), bits === 128 ? '0xa' : '0xaa');
-    return helper(context, `${stem}_${kind}`, bits, `${params}, int n`, [
-      `const ${V(bits)} a = ${shifted(total('even', false))};`, `const ${V(bits)} b = ${shifted(total('odd', true))};`, `return ${lower};`], ...operands, context.expr(e.shift));
+    // bits n to n + 31 of the even sums moved down, of the odd ones up to where their words belong; beyond 32 the upper words move on as 32-bit lanes
+    const joined = bits === 512 ? call('mask_blend_epi32', '0xaaaa', 'a', 'b') : call('blend_epi32', 'a', 'b', bits === 128 ? '0xa' : '0xaa');
+    const few = high <= 32 ? 'n' : 'few';
+    return helper(context, high <= 32 ? `${stem}_word` : `${stem}_low`, bits, `${params}, int n`, [
+      ...(high <= 32 ? [] : ['const int few = n < 32 ? n : 32;']),
+      `const ${V(bits)} a = ${call('srl_epi64', total('even', false), `_mm_cvtsi32_si128(${few})`)};`,
+      `const ${V(bits)} b = ${call('sll_epi64', total('odd', true), `_mm_cvtsi32_si128(32 - ${few})`)};`,
+      `return ${high <= 32 ? joined : call('sra_epi32', joined, '_mm_cvtsi32_si128(n - few)')};`], ...operands, context.expr(e.shift));
   };
 
   // ---- tables

@@ -1,6 +1,6 @@
 /** `layer_norm_int`: two sums over a row, one reciprocal root, then two dyadics for each element. */
 import type { Value } from '../../ir/graph.ts';
-import { across, add, at, broadcast, buffer, convert, dot, dyadic, fn, index, literal, load, loop, mul, parameter, set, shl, shr, sub, variable, zero } from '../../loops/build.ts';
+import { across, add, addWrap, and, at, broadcast, buffer, convert, dot, dyadic, fn, index, literal, load, loop, mul, parameter, set, shl, shr, shru, sub, variable, zero, zip } from '../../loops/build.ts';
 import type { Buffer, Elem, Expr, Fn, Index, Stmt, Var } from '../../loops/types.ts';
 import { bytesOf } from '../../loops/build.ts';
 import { constant, elemOf, limits, operand, packed, perChannel, product, shapeOf, type Binding, type Schedule } from './kernel.ts';
@@ -94,7 +94,10 @@ const layerNormFn = (target: Target) => (name: string, shape: Shape): Fn => {
   ]);
 };
 
-/** s1 = Σx and s2 = Σx² of a row. */
+/**
+ * s1 = Σx and s2 = Σx² of a row. Squares of bytes are summed as 32-bit words. A pair of squares of 16-bit codes is at most 2^31: its lower
+ * and its upper half, 0…65535 each, are summed apart, which fits 32 bits for the channels that `differenceFits` lets through.
+ */
 const momentSums = (source: Buffer, r: Index, channels: number, lanes: number, s1: Var, s2: Var): readonly Stmt[] => {
   const fits = squaresFit(source.e, channels);
   const sumElem = fits ? 'i32' : 'i64';
@@ -106,16 +109,27 @@ const momentSums = (source: Buffer, r: Index, channels: number, lanes: number, s
     return [loop(c, [set(code, convert(sumElem, load(at(source, offset, [r, channels], [c, 1])))), set(a, add(a, code)), set(b, add(b, mul(code, code)))])];
   };
   const run = 2 * lanes;
-  const whole = lanes === 1 || !fits ? 0 : Math.floor(channels / run);
+  const whole = lanes === 1 || !(fits || source.e === 'i16') ? 0 : Math.floor(channels / run);
   const vector: Stmt[] = [];
   if (whole > 0) {
     const c = index('c', whole);
-    const [va, vb, codes] = [variable('va', 'i32', lanes), variable('vb', 'i32', lanes), variable('codes', 'i16', run)];
-    vector.push(
-      set(va, zero('i32', lanes)), set(vb, zero('i32', lanes)),
-      loop(c, [set(codes, load(at(source, 0, [r, channels], [c, run]), run, 'i16')), set(va, dot(2, va, codes, literal(1, 'i16', run))), set(vb, dot(2, vb, codes, codes))]),
-      set(a, add(a, across('add', va))), set(b, add(b, across('add', vb))),
-    );
+    const [va, vb, vc] = ['va', 'vb', 'vc'].map((name) => variable(name, 'i32', lanes));
+    const codes = variable('codes', 'i16', run);
+    const read = [set(codes, load(at(source, 0, [r, channels], [c, run]), run, 'i16')), set(va, dot(2, va, codes, literal(1, 'i16', run)))];
+    if (fits) {
+      vector.push(set(va, zero('i32', lanes)), set(vb, zero('i32', lanes)), loop(c, [...read, set(vb, dot(2, vb, codes, codes))]), set(b, across('add', vb)));
+    } else {
+      const [even, odd, squares] = [variable('even', 'i16', run), variable('odd', 'i16', run), variable('squares', 'i32', lanes)];
+      const [all, none] = [literal(-1, 'i16', run), literal(0, 'i16', run)];
+      const square = (kept: Var): Expr => dot(2, zero('i32', lanes), and(codes, kept), codes);
+      vector.push(
+        set(even, zip(0, 1, all, none)), set(odd, zip(0, 1, none, all)), ...[va, vb, vc].map((v) => set(v, zero('i32', lanes))),
+        loop(c, [...read, set(squares, addWrap(square(even), square(odd))), set(vb, add(vb, and(squares, literal(0xffff, 'i32', lanes)))), set(vc, add(vc, shru(squares, 16)))]),
+        set(b, add(shl(convert('i64', across('add', vc)), 16), convert('i64', across('add', vb)))),
+      );
+    }
+    vector.push(set(a, convert(sumElem, across('add', va))));
   }
-  return [set(a, zero(sumElem)), set(b, zero(sumElem)), ...vector, ...one(whole * run, channels - whole * run), set(s1, convert('i64', a)), set(s2, convert('i64', b))];
+  const begin = whole > 0 ? vector : [set(a, zero(sumElem)), set(b, zero(sumElem))];
+  return [...begin, ...one(whole * run, channels - whole * run), set(s1, convert('i64', a)), set(s2, convert('i64', b))];
 };

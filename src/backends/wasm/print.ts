@@ -611,7 +611,10 @@ class Body {
     if (type.n !== 4 || pairing !== 'halves') throw new LoopError(`WebAssembly scales i32x4 by halves, not ${showType(type)} by ${pairing}`);
     const { code } = this;
     const factors = products.map(([x, m]) => [this.held(x), this.held(m)] as const);
-    const least = this.range(shift)[0];
+    const [least, most] = this.range(shift);
+    // below 32 the words are bits n to n + 31 of the sums; what is left of a greater shift moves the upper words on as 32-bit lanes
+    const count = least < 32 ? this.held(shift) : null;
+    const few = (): unknown => (most <= 32 ? code.get(count!) : code.get(count!).i32(32).get(count!).i32(32).op('i32.lt_s').op('select'));
     (['low', 'high'] as const).forEach((half, i) => {
       factors.forEach(([x, m], j) => {
         code.get(x).get(m).op(`i64x2.extmul_${half}_i32x4_s`);
@@ -619,10 +622,13 @@ class Body {
       });
       this.expr(c[i]);
       code.op('i64x2.add');
-      if (least < 32) { this.expr(shift); code.op('i64x2.shr_s'); }
+      if (least < 32) { few(); code.op('i64x2.shr_u'); }
     });
     code.shuffle(least < 32 ? EVEN_WORDS : ODD_WORDS);
-    if (least < 32) return;
+    if (least < 32) {
+      if (most > 32) { code.get(count!); few(); code.op('i32.sub').op('i32x4.shr_s'); }
+      return;
+    }
     if (shift.op === 'const') { if (Number(shift.value) > 32) code.i32(Number(shift.value) - 32).op('i32x4.shr_s'); }
     else { this.expr(shift); code.i32(32).op('i32.sub').op('i32x4.shr_s'); }
   }
