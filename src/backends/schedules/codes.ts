@@ -94,8 +94,8 @@ export const loadPlanes = (from: Address, block: number, bits: StoredBits, n: nu
   }));
   return { setup, bytes };
 };
-/** The codes of block `j` as values of element `to`, which has the width of the loaded lanes. */
-export const codesOf = ({ bytes }: Loaded, j: number, bits: StoredBits, to: Elem): Expr => {
+/** The codes of block `j` as values of element `to`, which has the width of the loaded lanes; `signless`: code + 2^(bits−1), as it is held. */
+export const codesOf = ({ bytes }: Loaded, j: number, bits: StoredBits, to: Elem, signless = false): Expr => {
   const fields = planes[bits].map(({ bits: p, low }, i) => {
     const per = 8 / p;
     const v = bytes[i][Math.floor(j / per)];
@@ -105,7 +105,8 @@ export const codesOf = ({ bytes }: Loaded, j: number, bits: StoredBits, to: Elem
     return low === 0 && p * (j % per) + p === 8 ? there : and(there, (2 ** p - 1) << low);
   });
   const code = fields.reduce((a, b) => or(a, b));
-  return sub(code.type.e === to ? code : convert(to, code), 2 ** (bits - 1));
+  const held = code.type.e === to ? code : convert(to, code);
+  return signless ? held : sub(held, 2 ** (bits - 1));
 };
 
 interface Unpacking {

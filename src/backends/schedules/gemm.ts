@@ -6,7 +6,7 @@
  * each panel of columns, the same runs in the same order: [segment][step][vector][lane][d]. The last panel starts early enough to end
  * with the last column, so some columns may be computed twice, with equal results, and no panel is partly empty.
  */
-import { at, buffer, call, convert, dot, fn, grid, index, list, literal, load, loop, moved, set, splat, store, sub, variable, xor, zero } from '../../loops/build.ts';
+import { across, at, broadcast, buffer, bytesOf, call, convert, dot, fn, grid, index, list, literal, load, loop, moved, set, splat, store, sub, variable, xor, zero, zip } from '../../loops/build.ts';
 import type { Address, Buffer, Contents, Elem, Expr, Fn, Index, Mark, Stmt } from '../../loops/types.ts';
 import { codesOf, fieldsOf, loadPlanes, packCodes, packedLength, unpack, type StoredBits } from './codes.ts';
 import { emptyLike, perChannel, product, type ScheduleContext } from './kernel.ts';
@@ -31,10 +31,32 @@ export interface Walk {
   readonly bits: StoredBits;
   /** how the walk is multiplied where the weights stand as in quads.ts; null where they stand as written here */
   readonly quads: Quads | null;
+  /** whether x is of bytes, so few that products with codes without sign, which begin at −2^(bits−1)·Σx, stay within 32 bits */
+  readonly bytes: boolean;
 }
-export const walkOf = (counts: readonly number[], strides: readonly number[], run: number, { dot: d }: Target, bits: StoredBits = 8, quads: Quads | null = null): Walk => {
+export const walkOf = (counts: readonly number[], strides: readonly number[], run: number, { dot: d }: Target, bits: StoredBits = 8, quads: Quads | null = null, x: Elem | null = null): Walk => {
   const unit = quads !== null ? 4 : d;
-  return { counts, strides, run, padded: Math.ceil(run / unit) * unit, bits, quads };
+  return { counts, strides, run, padded: Math.ceil(run / unit) * unit, bits, quads, bytes: x !== null && bytesOf(x) === 1 && run < 2 ** (23 - bits) };
+};
+
+/**
+ * Codes that are taken apart in registers may keep the offset 2^(bits−1) under which they are held: Σ x·code = Σ x·held − 2^(bits−1)·Σx.
+ * What a row's sums begin with, in the first of the `joined` sums of each column: statements, and a vector. Null where rows are not whole vectors.
+ */
+export const heldStart = (row: Address, { bits, counts, padded, bytes }: Walk, joined: number, d: 2 | 4, lanes: number): { readonly setup: readonly Stmt[]; readonly start: Expr } | null => {
+  const step = d * lanes;
+  if (bits === 8 || !bytes || product(counts) !== 1 || padded % step !== 0) return null;
+  const k = index('k', padded / step);
+  const [parts, start] = [variable('parts', 'i32', lanes), variable('start', 'i32', lanes)];
+  const offsets = literal(-(2 ** (bits - 1)), d === 2 ? 'i16' : 'i8', step);
+  const all = broadcast(across('add', parts), lanes);
+  return {
+    setup: [
+      set(parts, zero('i32', lanes)), loop(k, [set(parts, dot(d, parts, load(moved(row, 0, [k, step]), step, row.buffer.e), offsets, d === 4 && bits < 7))]),
+      set(start, joined === 1 ? all : zip(0, 1, all, zero('i32', lanes))),
+    ],
+    start,
+  };
 };
 
 /** Without enough columns for a vector tile, or with operands of 32 bits, the product is done by scalars. */
@@ -133,9 +155,11 @@ const tileFn = (name: string, { rows, panels, walk, rowA, rowOut, a, b, rescale:
   const weightAt = (offset: number): Address =>
     at(right, offset, ...outer.map((o, i) => [o, (product(walk.counts.slice(i + 1)) * k.count * perIteration)] as const), [k, perIteration]);
   const planes = walk.bits === 8 ? null : list(panels, (p) => loadPlanes(weightAt(p * panel), block, walk.bits, block, 'i16'));
+  const starts = planes === null || d !== 2 || lanes === 1 ? null : list(rows, (r) => heldStart(at(left, r * rowA), walk, 1, 2, lanes));
+  const held = starts !== null && !starts.includes(null);
   const weight = (step: number, j: number): Expr => {
     const [p, number] = [Math.floor(j / perPanel), step * perPanel + (j % perPanel)];
-    return planes === null ? load(weightAt(p * panel + number * block), block, wide) : codesOf(planes[p], number, walk.bits, 'i16');
+    return planes === null ? load(weightAt(p * panel + number * block), block, wide) : codesOf(planes[p], number, walk.bits, 'i16', held);
   };
   const inner: Stmt[] = [
     ...(planes?.flatMap(({ setup }) => setup) ?? []),
@@ -160,7 +184,7 @@ const tileFn = (name: string, { rows, panels, walk, rowA, rowOut, a, b, rescale:
     )).flat()];
   }).flat();
   return fn(name, { buffers: [result, left, right, ...rescale.buffers], values: rescale.values },
-    [...sums.flat().map((v) => set(v, zero('i32', lanes))), ...loops, ...prepared.setup, ...finish]);
+    [...(held ? starts.flatMap((one, r) => [...one!.setup, ...sums[r].map((v) => set(v, one!.start))]) : sums.flat().map((v) => set(v, zero('i32', lanes)))), ...loops, ...prepared.setup, ...finish]);
 };
 
 /** Steps of one iteration: where codes are taken apart in registers, those of one span. */

@@ -39,7 +39,7 @@ export const rowProduct = (step: Step, context: ScheduleContext, rows: number, d
   const bits = storedBits(weight.type.dtype);
   const quads = quadsFor(context.target, elemOf(x.type.dtype), bitsOf(weight.type.dtype), depth, columns, ending);
   const target = quads === null ? targetFor(context.target, columns) : context.target;
-  const walk = walkOf([], [], depth, target, bits, quads);
+  const walk = walkOf([], [], depth, target, bits, quads, elemOf(x.type.dtype));
   const key: Shape = { rows, columns, walk, x: elemOf(x.type.dtype), rescale: ending, inPlace: context.inPlace !== null, target };
   const block = blockRows(key);
   const matrix = constant(weight).data as Int8Array;

@@ -15,10 +15,10 @@
  * The last panel starts early enough to end with the last column; fewer than 16 columns are one panel filled with zeros, of which whole
  * vectors of sums are multiplied; where these are more than the columns, results go to memory of their own and are copied from there.
  */
-import { at, buffer, call, dot, fn, grid, index, list, load, loop, moved, reduce, set, splat, store, variable, zero } from '../../loops/build.ts';
+import { add, at, buffer, call, dot, fn, grid, index, list, load, loop, moved, reduce, set, splat, store, variable, zero } from '../../loops/build.ts';
 import type { Address, Buffer, Contents, Elem, Fn, Index, Stmt } from '../../loops/types.ts';
 import { codesOf, fieldsOf, loadPlanes, packedLength, unpack } from './codes.ts';
-import { FEW_ROWS, multiply, packedPanels, within, type Places, type TileShape, type Walk } from './gemm.ts';
+import { FEW_ROWS, heldStart, multiply, packedPanels, within, type Places, type TileShape, type Walk } from './gemm.ts';
 import { emptyLike, perChannel, product, type ScheduleContext } from './kernel.ts';
 import { collapse, overNest } from './nest.ts';
 import { makeRescale, type Rescale, type RescaleClass } from './rescale.ts';
@@ -153,12 +153,14 @@ const tileFn = (name: string, { rows, width, walk, rowA, rowOut, rescale: shape,
     at(right, offset, ...outer.map((o, i) => [o, product(walk.counts.slice(i + 1)) * k.count * perIteration] as const), [k, perIteration]);
   const placeOf = (j: number): number => Math.floor(j / vectors) * panel + (j % vectors) * d * lanes;
   const planes = packed ? list(total, (j) => loadPlanes(weightAt(placeOf(j)), STEP, walk.bits, d * lanes, d === 2 ? 'i16' : 'u8')) : null;
+  const starts = planes === null ? null : list(rows, (r) => heldStart(at(left, r * rowA), walk, joined, d, lanes));
+  const held = starts !== null && !starts.includes(null);
   const step = (number: number): readonly Stmt[] => {
     const a = list(rows, (r) => variable(`a${r}`, quads.a, d * lanes));
     const b = list(total, (j) => variable(`b${j}`, wide, d * lanes));
     const loadA = (r: number): Stmt =>
       set(a[r], splat(at(left, r * rowA + number * QUAD, ...outer.map((o, i) => [o, walk.strides[i]] as const), [k, span * QUAD]), QUAD, (d * lanes) / QUAD, quads.a));
-    const loadB = (j: number): Stmt => set(b[j], planes === null ? load(weightAt(placeOf(j)), d * lanes, wide) : codesOf(planes[j], number, walk.bits, wide));
+    const loadB = (j: number): Stmt => set(b[j], planes === null ? load(weightAt(placeOf(j)), d * lanes, wide) : codesOf(planes[j], number, walk.bits, wide, held));
     const product = (r: number, j: number): Stmt => set(sums[r][j], dot(d, sums[r][j], a[r], b[j], quads.paired), { pin: true });
     return rows < b.length
       ? [...a.map((_, r) => loadA(r)), ...b.flatMap((_, j) => [loadB(j), ...a.map((_a, r) => product(r, j))])]
@@ -178,7 +180,10 @@ const tileFn = (name: string, { rows, width, walk, rowA, rowOut, rescale: shape,
       second === null ? null : { from: at(second, r * rowOut + group * run), stride: 1 },
     )).flat()];
   }).flat();
-  const begin = sums.flat().map((v, i) => set(v, quads.rebased ? load(at(first, (i % total) * lanes), lanes) : zero('i32', lanes)));
+  const begin = sums.flatMap((row, r) => [...(held ? starts[r]!.setup : []), ...row.map((v, j) => {
+    const known = quads.rebased ? load(at(first, j * lanes), lanes) : null;
+    return set(v, !held ? known ?? zero('i32', lanes) : known === null ? starts[r]!.start : add(known, starts[r]!.start));
+  })]);
   return fn(name, { buffers: [result, left, right, ...(quads.rebased ? [first] : []), ...rescale.buffers], values: rescale.values },
     [...begin, ...loops, ...prepared.setup, ...finish]);
 };
