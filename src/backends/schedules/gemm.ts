@@ -6,7 +6,7 @@
  * each panel of columns, the same runs in the same order: [segment][step][vector][lane][d]. The last panel starts early enough to end
  * with the last column, so some columns may be computed twice, with equal results, and no panel is partly empty.
  */
-import { across, at, broadcast, buffer, bytesOf, call, convert, dot, fn, grid, index, list, literal, load, loop, moved, set, splat, store, sub, variable, xor, zero, zip } from '../../loops/build.ts';
+import { across, at, broadcast, buffer, bytesOf, call, convert, dot, fn, grid, index, list, literal, load, loop, moved, mul, set, shl, splat, store, sub, variable, xor, zero, zip } from '../../loops/build.ts';
 import type { Address, Buffer, Contents, Elem, Expr, Fn, Index, Mark, Stmt } from '../../loops/types.ts';
 import { codesOf, fieldsOf, loadPlanes, packCodes, packedLength, unpack, type StoredBits } from './codes.ts';
 import { emptyLike, perChannel, product, type ScheduleContext } from './kernel.ts';
@@ -145,7 +145,6 @@ const tileFn = (name: string, { rows, panels, walk, rowA, rowOut, a, b, rescale:
 
   const wide = d === 1 ? 'i32' : 'i16';
   const sums = grid(rows, vectors, (r, j) => variable(`s${r}_${j}`, 'i32', lanes));
-  const aWords = variable('aw', wide, d * lanes);
   const bWords = list(vectors, (j) => variable(`b${j}`, wide, d * lanes));
   const outer = walk.counts.map((count, i) => index(`t${i}`, count));
   const steps = stepsOf(walk, target);
@@ -157,19 +156,29 @@ const tileFn = (name: string, { rows, panels, walk, rowA, rowOut, a, b, rescale:
   const planes = walk.bits === 8 ? null : list(panels, (p) => loadPlanes(weightAt(p * panel), block, walk.bits, block, 'i16'));
   const starts = planes === null || d !== 2 || lanes === 1 ? null : list(rows, (r) => heldStart(at(left, r * rowA), walk, 1, 2, lanes));
   const held = starts !== null && !starts.includes(null);
+  /**
+   * A byte of two codes of 4 bits is 16·upper + lower, and both are multiplied by the same x: Σ x·lower = Σ x·byte − 16·Σ x·upper, where
+   * bytes need no mask. With the sums of the upper codes begun at −8·Σx, those of the bytes begin at −(16 + 1)·8·Σx.
+   */
+  const byBytes = held && walk.bits === 4 && perPanel === 2 && steps === 1 && walk.run <= BYTES_MOST;
   const weight = (step: number, j: number): Expr => {
+    if (byBytes && j % 2 === 0) return planes![j / 2].bytes[0][0];
     const [p, number] = [Math.floor(j / perPanel), step * perPanel + (j % perPanel)];
     return planes === null ? load(weightAt(p * panel + number * block), block, wide) : codesOf(planes[p], number, walk.bits, 'i16', held);
   };
   const inner: Stmt[] = [
     ...(planes?.flatMap(({ setup }) => setup) ?? []),
-    ...list(steps, (step) => [
-      ...bWords.map((v, j) => set(v, weight(step, j))),
-      ...list(rows, (r) => [
-        set(aWords, splat(at(left, r * rowA + step * d, ...outer.map((o, i) => [o, walk.strides[i]] as const), [k, d * steps]), d, lanes, wide)),
-        ...bWords.map((v, j) => set(sums[r][j], dot(d, sums[r][j], aWords, v), { pin: lanes > 1 })),
-      ]).flat(),
-    ]).flat(),
+    ...list(steps, (step) => {
+      const words = list(rows, (r) => splat(at(left, r * rowA + step * d, ...outer.map((o, i) => [o, walk.strides[i]] as const), [k, d * steps]), d, lanes, wide));
+      const product = (r: number, j: number, a: Expr): Stmt => set(sums[r][j], dot(d, sums[r][j], a, bWords[j]), { pin: lanes > 1 });
+      // what there is less of stays in registers; the rest comes one by one
+      if (rows < vectors && planes !== null) {
+        const kept = words.map((_, r) => variable(`aw${r}`, wide, d * lanes));
+        return [...kept.map((v, r) => set(v, words[r])), ...bWords.flatMap((v, j) => [set(v, weight(step, j)), ...kept.map((a, r) => product(r, j, a))])];
+      }
+      const one = variable('aw', wide, d * lanes);
+      return [...bWords.map((v, j) => set(v, weight(step, j))), ...words.flatMap((a, r) => [set(one, a), ...bWords.map((_, j) => product(r, j, one))])];
+    }).flat(),
   ];
   const loops = [...outer, k].reduceRight<readonly Stmt[]>((stmts, over) => [loop(over, stmts)], inner);
 
@@ -184,15 +193,23 @@ const tileFn = (name: string, { rows, panels, walk, rowA, rowOut, a, b, rescale:
     )).flat()];
   }).flat();
   return fn(name, { buffers: [result, left, right, ...rescale.buffers], values: rescale.values },
-    [...(held ? starts.flatMap((one, r) => [...one!.setup, ...sums[r].map((v) => set(v, one!.start))]) : sums.flat().map((v) => set(v, zero('i32', lanes)))), ...loops, ...prepared.setup, ...finish]);
+    [...(held ? starts.flatMap((one, r) => [...one!.setup, ...sums[r].map((v, j) => set(v, byBytes && j % 2 === 0 ? mul(one!.start, 17) : one!.start))]) : sums.flat().map((v) => set(v, zero('i32', lanes)))), ...loops,
+    ...(byBytes ? sums.flatMap((row) => list(panels, (p) => set(row[2 * p], sub(row[2 * p], shl(row[2 * p + 1], 4))))) : []), ...prepared.setup, ...finish]);
 };
+
+/** Elements of a row for which 255·(255 + 136)·2^14 < 2^31. */
+const BYTES_MOST = 2 ** 14;
 
 /** Steps of one iteration: where codes are taken apart in registers, those of one span. */
 const stepsOf = ({ bits }: Walk, { tile: [, vectors] }: Target): number => (bits === 8 ? 1 : Math.max(1, fieldsOf(bits) / vectors));
 /** Rows up to which unpacking a panel first does not pay. */
 export const FEW_ROWS = 3;
-/** Panels side by side where rows are few: they share what is read of a row, and the loop. */
-const panelsFor = (rows: number, { lanes, tile }: Target): number => (lanes === 1 ? 1 : Math.max(1, Math.floor(tile[0] / (2 * rows))));
+/**
+ * Panels side by side where rows are few: they share what is read of a row, and the loop. How many for a quarter of the tile's height,
+ * registers decide: bytes hold two vectors of a panel at a time, codes of 4 bits one, others several planes.
+ */
+const panelsFor = (rows: number, { lanes, tile: [height] }: Target, { bits }: Walk): number =>
+  (lanes === 1 ? 1 : Math.max(1, Math.floor(((bits === 8 ? 3 : bits === 4 ? 4 : 2) * height) / (4 * rows))));
 /** Whether a product of so many rows takes packed codes apart in registers; spans must not reach across segments or panels. */
 const inRegisters = (walk: Walk, rows: number, target: Target): boolean =>
   walk.bits === 8 || (rows <= FEW_ROWS && target.lanes > 1 && target.dot === 2 && target.tile[1] <= fieldsOf(walk.bits) && walk.padded % (target.dot * stepsOf(walk, target)) === 0);
@@ -245,7 +262,7 @@ export const multiply = (
     const m = index('m', tiles);
     return [...bytes, ...within(around, [loop(m, [tile(height, 0, [m])]), ...(rows % height === 0 ? [] : [tile(rows % height, tiles * height, [])])])];
   };
-  const wide = Math.min(goesFirst ? 1 : panelsFor(rows, target), Math.max(1, whole));
+  const wide = Math.min(goesFirst ? 1 : panelsFor(rows, target, walk), Math.max(1, whole));
   const groups = Math.floor(whole / wide);
   const n = index('n', Math.max(1, groups));
   return [
