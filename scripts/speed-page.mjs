@@ -69,7 +69,10 @@ const threads = (nets) => {
   return `## Threads
 
 \`make THREADS=n\` in the folder of the C, or \`-fopenmp -D<NAME>_THREADS=n\` for all files, lets n threads share the layers that are large enough; codes are the same with any number, and one is
-the default. Each thread takes scratch memory of its own out of the arena (\`<NAME>_ARENA_BYTES\` counts it). The WebAssembly module runs on one thread.
+the default. Each thread takes scratch memory of its own out of the arena (\`<NAME>_ARENA_BYTES\` counts it).
+
+The WebAssembly of \`--target wasm:threads\` does the same with workers on one shared memory: \`await load(undefined, { threads: n })\`, in Node and in pages that are cross-origin isolated
+(others have one thread). The plain target keeps its memory inside and runs on one thread.
 ${rows.length === 0 ? '' : `
 Both in turns, beside whatever else the machine did (load average in the last column): with as many threads as cores, every other process is in the way.
 

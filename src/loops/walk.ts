@@ -107,6 +107,13 @@ export const unrolled = (body: readonly Stmt[], shared = false): readonly Stmt[]
   return Array.from({ length: stmt.index.count }, (_, i) => bound(inner, stmt.index, i)).flat();
 });
 
+/** Whether a function has loops that threads share. */
+export const isShared = ({ body }: Fn): boolean => {
+  let found = false;
+  visitStatements(body, (stmt) => { found ||= stmt.s === 'for' && stmt.mark === 'parallel'; });
+  return found;
+};
+
 /** The body without settings of variables that nothing reads. */
 export const withoutUnread = (body: readonly Stmt[]): readonly Stmt[] => {
   const read = new Set<Expr>();

@@ -1,12 +1,13 @@
-// The C gives the same codes with any number of threads, in every kind of step that threads share.
+// The C and WebAssembly give the same codes with any number of threads, in every kind of step that threads share.
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { afterAll, describe, expect, it } from 'vitest';
 import { kernelGraph, type Kernel } from '../../src/bench/kernels.ts';
-import { emitC, interfaceOf, lower, portableC, programOf } from '../../src/backends/index.ts';
-import { isShared } from '../../src/backends/c/threads.ts';
+import { emitC, interfaceOf, lower, portableC, programOf, simd128, type Emission } from '../../src/backends/index.ts';
+import { wasm } from '../../src/backends/wasm/emit.ts';
 import { onlyMacro, portableVariant } from '../../src/backends/c/variants.ts';
 import { cCompiler, runC, type Codes } from '../../src/backends/run.ts';
 import { avx2, avx512vnni, neonDot, type Target } from '../../src/backends/schedules/target.ts';
@@ -17,7 +18,7 @@ import { evaluateGraph } from '../../src/ir/evaluate.ts';
 import type { Graph, Value } from '../../src/ir/graph.ts';
 import { linearAcc } from '../../src/ir/ops/kernel-accumulate.ts';
 import { requantize, requantizeAdd } from '../../src/ir/ops/kernel-requantize.ts';
-import { functionsOf } from '../../src/loops/walk.ts';
+import { functionsOf, isShared } from '../../src/loops/walk.ts';
 import { Dice, randomCodes, sceneOf } from './kernel-cases.ts';
 
 const conv = (size: number, channels: number, outputs: number, group = 1, batch = 1): Kernel['shape'] =>
@@ -57,22 +58,29 @@ const chain = (): Graph<'kernel'> => {
 
 const homes: string[] = [];
 afterAll(() => homes.forEach((home) => rmSync(home, { recursive: true, force: true })));
-const written = (graph: Graph<'kernel'>): string => {
+const written = ({ artefacts }: Emission, target: string): string => {
   const home = mkdtempSync(join(tmpdir(), 'lowbitc-threads-'));
   homes.push(home);
-  for (const { path, bytes } of emitC(graph, { name: 'shared' }).artefacts) {
+  for (const { path, bytes } of artefacts) {
     mkdirSync(dirname(join(home, path)), { recursive: true });
     writeFileSync(join(home, path), bytes);
   }
-  return join(home, 'cpu');
+  return join(home, target);
 };
+const wasmForThreads = wasm.configure('threads');
+/** What load() of the WebAssembly for threads gives. */
+interface Model {
+  readonly threads: number;
+  run(inputs: Codes): Codes;
+  close(): void;
+}
 const compiler = cCompiler();
 const lacking = compiler === null ? 'a C compiler'
   : spawnSync(compiler, ['-fopenmp', '-x', 'c', '-', '-o', '/dev/null'], { input: '#include <omp.h>\nint main(void) { return omp_get_num_threads() - 1; }\n' }).status === 0 ? null : 'OpenMP';
 
 describe('steps that threads share', () => {
   it('are large ones, on every machine', () => {
-    for (const target of [portableC, avx2, avx512vnni, neonDot]) {
+    for (const target of [portableC, avx2, avx512vnni, neonDot, simd128]) {
       expect(kernels.filter((kernel) => !sharesWork(kernel, target)), target.name).toEqual([]);
       expect(sharesWork(small, target)).toBe(false);
     }
@@ -82,13 +90,32 @@ describe('steps that threads share', () => {
     expect(text).not.toContain('THREADS');
   });
   const programs = [...kernels.map((kernel) => [`${JSON.stringify(kernel.shape)} with ${kernel.weightBits}-bit weights`, kernelGraph(kernel)] as const), ['layers after each other', chain()] as const];
+  it('WebAssembly has one variant for them', () => {
+    expect(() => wasm.configure('treads')).toThrow('target "wasm" has no variant "treads"');
+  });
   for (const [name, graph] of programs) {
+    const dice = new Dice(7);
+    const samples: readonly Codes[] = [0, 1].map(() => Object.fromEntries(graph.inputs.map((input) => {
+      const dtype = input.type.dtype as IntegerDType;
+      return [input.name, randomCodes(dtype, sizeOf(input.type.shape), dice, rangeOf(dtype))];
+    })));
+    const reference = (): readonly Codes[] => samples.map((sample) => Object.fromEntries(
+      [...evaluateGraph(graph, new Map(graph.inputs.map((input) => [input.name, { type: input.type, data: sample[input.name] }])))].map(([output, { data }]) => [output, data])));
+    it(`${name}, in WebAssembly`, async () => {
+      const expected = reference();
+      const home = written(await wasmForThreads.emit(programOf(graph), { name: 'shared' }), 'wasm');
+      const { load } = await import(pathToFileURL(join(home, 'shared.mjs')).href) as { load(source: undefined, options: { readonly threads: number }): Promise<Model> };
+      for (const threads of [1, 2, 5]) {
+        const model = await load(undefined, { threads });
+        expect(model.threads).toBe(threads);
+        expect(samples.map((sample) => model.run(sample)), `${threads} threads`).toEqual(expected);
+        model.close();
+        expect(() => model.run(samples[0])).toThrow('closed');
+      }
+    });
     it.skipIf(lacking !== null)(`${name}${lacking === null ? '' : ` (needs ${lacking})`}`, async () => {
-      const dice = new Dice(7);
-      const samples: readonly Codes[] = [0, 1].map(() => Object.fromEntries(graph.inputs.map(({ name, type }) => [name, randomCodes(type.dtype as IntegerDType, sizeOf(type.shape), dice, rangeOf(type.dtype as IntegerDType))])));
-      const expected = samples.map((sample) => Object.fromEntries(
-        [...evaluateGraph(graph, new Map(graph.inputs.map(({ name, type }) => [name, { type, data: sample[name] }])))].map(([name, { data }]) => [name, data])));
-      const home = written(graph);
+      const expected = reference();
+      const home = written(emitC(graph, { name: 'shared' }), 'cpu');
       for (const flags of [['-fopenmp', '-DSHARED_THREADS=3'], ['-fopenmp', '-DSHARED_THREADS=2', `-D${onlyMacro('shared', portableVariant)}`]]) {
         expect(await runC(home, 'shared', interfaceOf(graph), samples, ['-O1', '-Wall', '-Wextra', '-Werror', '-Wno-psabi', ...flags]), flags.join(' ')).toEqual(expected);
       }

@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto';
 import { printShape } from '../../ir/dim.ts';
 import { bytesOf } from '../../loops/build.ts';
-import { functionsOf } from '../../loops/walk.ts';
+import { functionsOf, isShared } from '../../loops/walk.ts';
 import type { Buffer } from '../../loops/types.ts';
 import type { Artefact, Backend, Emission, EmitOptions, Program, ProgramPrice } from '../backend.ts';
 import { identifier } from '../identifier.ts';
@@ -14,7 +14,7 @@ import { lower, type LoweredProgram } from '../lower.ts';
 import { priceOf } from '../price.ts';
 import { chooseVariant, machineFile } from './machines.ts';
 import { cPrinter, ctypeOf } from './print.ts';
-import { isShared, sharingText } from './threads.ts';
+import { sharingText } from './threads.ts';
 import { fallbackVariant, machineVariants, onlyMacro, portableVariant, presenceText, presentMacro, variants, type Variant } from './variants.ts';
 
 export const cpu = {

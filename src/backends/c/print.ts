@@ -17,9 +17,9 @@ import {
   LoopError, type Address, type Affine, type Buffer, type Elem, type Expr, type Fn, type Program, type Stmt, type Type, type Var,
 } from '../../loops/types.ts';
 import { rangesOf, type Interval, type Ranges } from '../../loops/verify.ts';
-import { expressionsOf, functionsOf, operandsOf, unrolled, visit, visitStatements } from '../../loops/walk.ts';
+import { expressionsOf, functionsOf, isShared, operandsOf, unrolled, visit, visitStatements } from '../../loops/walk.ts';
 import { identifier } from '../identifier.ts';
-import { isShared, sharedHead, sharingText } from './threads.ts';
+import { sharedHead, sharingText } from './threads.ts';
 
 /** What a vector table may ask of the printer. */
 export interface CContext {

@@ -3,15 +3,8 @@
  * memory of its own; every other step is the first thread's; after each step they meet. No function is called through a pointer and
  * nothing is kept between runs. Where `LB_THREADED` is not defined, the macros leave the program as one thread runs it.
  */
-import type { Fn, Stmt } from '../../loops/types.ts';
-import { visitStatements } from '../../loops/walk.ts';
+import type { Stmt } from '../../loops/types.ts';
 
-/** Whether a function has loops that threads share; it then takes the number of its thread and how many there are. */
-export const isShared = ({ body }: Fn): boolean => {
-  let found = false;
-  visitStatements(body, (stmt) => { found ||= stmt.s === 'for' && stmt.mark === 'parallel'; });
-  return found;
-};
 /** The head of a shared loop; what is done once is the last thread's, since the first has the odd iterations. */
 export const sharedHead = ({ index: { count } }: Extract<Stmt, { s: 'for' }>, name: string): string =>
   (count === 1 ? `for (int32_t ${name} = LB_ONCE; ${name} < 1; ${name}++)` : `for (int32_t ${name} = LB_FIRST; ${name} < ${count}; ${name} += LB_STEP)`);

@@ -6,11 +6,14 @@
  * local, its cursor: entering a loop copies the cursor of the outer terms, the end of an iteration adds the stride. Constants go to the
  * offset field of the instruction; so no loop multiplies to find an address. That field and the cursor are added as non-negative
  * numbers, so where a stride, a constant or a computed term is negative the whole sum is made in wrapping i32 arithmetic instead.
+ *
+ * **Threads.** As in the C (`c/threads.ts`): a function with loops that threads share takes the number of its thread and how many there
+ * are, and of such a loop each thread does every so manieth iteration.
  */
 import { bitsOf, bytesOf, isSigned, limitsOf, showType, sizeOf } from '../../loops/build.ts';
 import { LoopError, type Address, type Affine, type Buffer, type Elem, type Expr, type Fn, type Index, type Program, type Stmt, type Type, type Var } from '../../loops/types.ts';
 import { rangesOf, type Ranges } from '../../loops/verify.ts';
-import { functionsOf, operandsOf, unrolled } from '../../loops/walk.ts';
+import { functionsOf, isShared, operandsOf, unrolled } from '../../loops/walk.ts';
 import type { Code, Func, Local, ValueType } from '../../wasm/code.ts';
 import type { Module } from '../../wasm/module.ts';
 import type { LaneMemoryOp, LaneOp, MemoryOp, PlainOp } from '../../wasm/opcodes.ts';
@@ -18,27 +21,69 @@ import type { LaneMemoryOp, LaneOp, MemoryOp, PlainOp } from '../../wasm/opcodes
 export interface WasmPrinter {
   /** Adds the function that runs a program, exported under its name, and every loop function it calls that is not there yet. */
   entry(program: Program): Func;
+  /**
+   * The same for threads that all call it, with their number, how many there are and a word that goes to `meet`: steps that are not
+   * shared are the first one's, and after steps all call `meet`. `ownOf`: bytes from where a thread's scratch memory begins to a buffer
+   * in it, null for others; the first one's begins at `scratch`, the next `stride` bytes on.
+   */
+  sharedEntry(program: Program, meet: Func, ownOf: (buffer: Buffer) => number | null, scratch: number, stride: number): Func;
 }
+/** The number of a thread, and of threads. */
+interface Threads {
+  readonly thread: Local;
+  readonly threads: Local;
+}
+/** Where a buffer begins: at a fixed address, or at that in a local, or some bytes on from there. */
+type Base = number | Local | { readonly local: Local; readonly offset: number };
 
 /** Prints into a module whose imports are complete; `address` places the static buffers, in bytes. */
-export const wasmPrinter = (module: Module, address: (buffer: Buffer) => number): WasmPrinter => {
+export const wasmPrinter = (module: Module, address: (buffer: Buffer) => number, threaded = false): WasmPrinter => {
   const printed = new Map<Fn, Func>();
   const nameOf = (fn: Fn): Func => printed.get(fn)!;
   const define = (fn: Fn): void => {
     if (printed.has(fn)) return;
-    const params = [...fn.buffers.map(() => 'i32' as const), ...fn.indices.map(() => 'i32' as const), ...fn.values.map((v) => valueType(v.type))];
+    const shared = threaded && isShared(fn);
+    const params = [
+      ...fn.buffers.map(() => 'i32' as const), ...fn.indices.map(() => 'i32' as const), ...fn.values.map((v) => valueType(v.type)), ...(shared ? ['i32', 'i32'] as const : []),
+    ];
     printed.set(fn, module.func(fn.name, params, [], (code, ...locals) => {
       const buffers = new Map(fn.buffers.map((b, i) => [b, locals[i]] as const));
       const indices = new Map(fn.indices.map((x, i) => [x, locals[fn.buffers.length + i]] as const));
       const values = new Map(fn.values.map((v, i) => [v, locals[fn.buffers.length + fn.indices.length + i]] as const));
-      new Body(code, unrolled(fn.body), (b) => buffers.get(b) ?? 0, indices, values, nameOf).print();
+      const threads = shared ? { thread: locals[locals.length - 2], threads: locals[locals.length - 1] } : null;
+      new Body(code, unrolled(fn.body, shared), (b) => buffers.get(b) ?? 0, indices, values, nameOf, threads).print();
     }));
   };
   return {
     entry: (program) => {
       functionsOf(program.body).forEach(define);
       return module.func(program.name, [], [], (code) => {
-        new Body(code, unrolled(program.body), address, new Map(), new Map(), nameOf).print();
+        new Body(code, unrolled(program.body), address, new Map(), new Map(), nameOf, null).print();
+      }, { export: true });
+    },
+    sharedEntry: (program, meet, ownOf, scratch, stride) => {
+      functionsOf(program.body).forEach(define);
+      const takesPart = (stmt: Stmt): boolean => stmt.s === 'call' && isShared(stmt.fn);
+      const own = new Set(program.body.flatMap((stmt) => (stmt.s === 'call' && isShared(stmt.fn) ? stmt.args.buffers.map((at) => at.buffer) : [])));
+      return module.func(program.name, ['i32', 'i32', 'i32'], [], (code, thread, threads, word) => {
+        const base = code.local('i32');
+        code.get(thread).i32(stride).op('i32.mul').i32(scratch).op('i32.add').set(base);
+        const baseOf = (buffer: Buffer): Base => {
+          const offset = own.has(buffer) ? ownOf(buffer) : null;
+          return offset === null ? address(buffer) : { local: base, offset };
+        };
+        const print = (stmts: readonly Stmt[]): void => { new Body(code, unrolled(stmts), baseOf, new Map(), new Map(), nameOf, { thread, threads }).print(); };
+        for (let i = 0; i < program.body.length;) {
+          let end = i + 1;
+          if (takesPart(program.body[i])) print([program.body[i]]);
+          else {
+            while (end < program.body.length && !takesPart(program.body[end])) end++;
+            const alone = program.body.slice(i, end);
+            code.get(thread).op('i32.eqz').if(() => { print(alone); });
+          }
+          code.get(threads).get(word).call(meet);
+          i = end;
+        }
       }, { export: true });
     },
   };
@@ -78,10 +123,11 @@ interface Cursor {
 class Body {
   private readonly code: Code;
   private readonly body: readonly Stmt[];
-  private readonly baseOf: (b: Buffer) => Local | number;
+  private readonly baseOf: (b: Buffer) => Base;
   private readonly indices: ReadonlyMap<Index, Local>;
   private readonly vars: Map<Var, Local>;
   private readonly funcOf: (fn: Fn) => Func;
+  private readonly threads: Threads | null;
   private readonly range: Ranges;
   private readonly cursors = new Map<string, Cursor>();
   /** the cursors that each loop or index parameter moves */
@@ -91,7 +137,8 @@ class Body {
   private readonly numbers = new Map<object, number>();
 
   constructor(
-    code: Code, body: readonly Stmt[], baseOf: (b: Buffer) => Local | number, indices: ReadonlyMap<Index, Local>, values: ReadonlyMap<Var, Local>, funcOf: (fn: Fn) => Func,
+    code: Code, body: readonly Stmt[], baseOf: (b: Buffer) => Base, indices: ReadonlyMap<Index, Local>, values: ReadonlyMap<Var, Local>, funcOf: (fn: Fn) => Func,
+    threads: Threads | null,
   ) {
     this.code = code;
     this.body = body;
@@ -99,6 +146,7 @@ class Body {
     this.indices = indices;
     this.vars = new Map(values);
     this.funcOf = funcOf;
+    this.threads = threads;
     this.range = rangesOf(body);
     this.bound = [...indices.keys()];
   }
@@ -144,7 +192,7 @@ class Body {
   private placeOf(a: Address): Place {
     const size = bytesOf(a.buffer.e);
     const base = this.baseOf(a.buffer);
-    const [local, start] = typeof base === 'number' ? [null, base] : [base, 0];
+    const [local, start] = typeof base === 'number' ? [null, base] : 'local' in base ? [base.local, base.offset] : [base, 0];
     const folded = a.offset < 0 || a.terms.some(([, s]) => s < 0);
     return this.place(local, start + a.offset * size, a.terms.map(([i, s]) => [i, s * size] as const), folded);
   }
@@ -237,6 +285,7 @@ class Body {
           }
           for (const i of stmt.args.indices) this.push(this.placeOfIndex(i));
           for (const e of stmt.args.values) this.expr(e);
+          if (this.threads !== null && isShared(stmt.fn)) this.code.get(this.threads.thread).get(this.threads.threads);
           this.code.call(this.funcOf(stmt.fn));
       }
     }
@@ -246,7 +295,9 @@ class Body {
     this.vars.set(v, known);
     return known;
   }
-  private loop({ index, body }: Extract<Stmt, { s: 'for' }>): void {
+  private loop(stmt: Extract<Stmt, { s: 'for' }>): void {
+    if (this.threads !== null && stmt.mark === 'parallel') { this.sharedLoop(stmt, this.threads); return; }
+    const { index, body } = stmt;
     const cursors = this.moved.get(index) ?? [];
     for (const { local, outer } of cursors) {
       this.push(outer);
@@ -260,6 +311,28 @@ class Body {
       this.bound.pop();
       for (const { local, stride } of cursors) this.code.get(local).i32(stride).op('i32.add').set(local);
       this.code.get(left).i32(1).op('i32.sub').tee(left).brIf(again);
+    });
+  }
+  /** Iterations thread, thread + threads, …; what is done once is the last thread's, since the first has the odd iterations. */
+  private sharedLoop({ index, body }: Extract<Stmt, { s: 'for' }>, { thread, threads }: Threads): void {
+    const { code } = this;
+    const next = code.local('i32');
+    if (index.count === 1) code.get(threads).i32(1).op('i32.sub').get(thread).op('i32.sub').set(next);
+    else code.get(thread).set(next);
+    code.get(next).i32(index.count).op('i32.lt_s').if(() => {
+      const cursors = (this.moved.get(index) ?? []).map((cursor) => ({ ...cursor, step: code.local('i32') }));
+      for (const { local, outer, stride, step } of cursors) {
+        this.push(outer);
+        code.get(next).i32(stride).op('i32.mul').op('i32.add').set(local);
+        code.get(threads).i32(stride).op('i32.mul').set(step);
+      }
+      code.loop((again) => {
+        this.bound.push(index);
+        this.statements(body);
+        this.bound.pop();
+        for (const { local, step } of cursors) code.get(local).get(step).op('i32.add').set(local);
+        code.get(next).get(threads).op('i32.add').tee(next).i32(index.count).op('i32.lt_s').brIf(again);
+      });
     });
   }
   private store(to: Address, value: Expr): void {
