@@ -89,9 +89,6 @@ export const f32Kernels = (memory: Memory): F32Kernels => {
 
 const exported = { export: true };
 
-/** Terms taken in one turn of the innermost loop. */
-const UNROLL = 4;
-
 const writeGemm = (module: Module): void => {
   const i32 = 'i32' as const;
   module.func('gemm', [i32, i32, i32, i32, i32, i32, i32, i32, i32, i32, i32, i32, i32, i32], [], (code, ...params) => {
@@ -101,18 +98,18 @@ const writeGemm = (module: Module): void => {
     const sums = Array.from({ length: 4 }, () => [code.local('v128'), code.local('v128')] as const);
     const [left, right, factor] = [code.local('v128'), code.local('v128'), code.local('v128')];
 
-    /** One term for each of `count` rows, at byte offset 4·u of the row pointers. */
-    const term = (count: number, u: number): void => {
-      code.get(bAt).memory('v128.load', u * PANEL * 4, 16).set(left).get(bAt).memory('v128.load', u * PANEL * 4 + 16, 16).set(right);
+    /** One term for each of `count` rows. Several in a turn would need more registers than there are. */
+    const term = (count: number): void => {
+      code.get(bAt).memory('v128.load', 0, 16).set(left).get(bAt).memory('v128.load', 16, 16).set(right);
       for (let r = 0; r < count; r++) {
-        code.get(pointers[r]).memory('v128.load32_splat', u * 4, 4).set(factor);
+        code.get(pointers[r]).memory('v128.load32_splat', 0, 4).set(factor);
         [left, right].forEach((half, h) => code.get(sums[r][h]).get(factor).get(half).op('f32x4.mul').op('f32x4.add').set(sums[r][h]));
       }
     };
-    const step = (count: number, n: number): void => {
-      for (let r = 0; r < count; r++) advance(code, pointers[r], n * 4);
-      advance(code, bAt, n * PANEL * 4);
-      advance(code, terms, -n);
+    const step = (count: number): void => {
+      for (let r = 0; r < count; r++) advance(code, pointers[r], 4);
+      advance(code, bAt, PANEL * 4);
+      advance(code, terms, -1);
     };
     const tile = (count: number): void => {
       for (let r = 0; r < count; r++) [0, 16].forEach((offset, h) => code.get(bias).memory('v128.load', offset, 16).set(sums[r][h]));
@@ -126,15 +123,7 @@ const writeGemm = (module: Module): void => {
           copyLocal(code, pointers[0], tapAt);
           for (let r = 1; r < count; r++) code.get(pointers[r - 1]).get(aStride).op('i32.add').set(pointers[r]);
           copyLocal(code, terms, length);
-          code.block((short) => {
-            code.get(terms).i32(UNROLL).op('i32.lt_s').brIf(short);
-            code.loop((again) => {
-              for (let u = 0; u < UNROLL; u++) term(count, u);
-              step(count, UNROLL);
-              code.get(terms).i32(UNROLL).op('i32.ge_s').brIf(again);
-            });
-          });
-          whilePositive(code, terms, () => { term(count, 0); step(count, 1); });
+          whilePositive(code, terms, () => { term(count); step(count); });
           advance(code, tapAt, innerStride);
           advance(code, inner, -1);
         });

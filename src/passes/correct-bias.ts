@@ -69,15 +69,21 @@ const correct = (graph: Graph<'quant'>, targets: ReadonlyMap<string, Float64Arra
 /** target − mean of `real`, for each channel of the last axis; sums in float64, in sample order. */
 const meanShift = (real: readonly Tensor[], target: Float64Array): Float64Array => {
   const sums = new Float64Array(target.length);
-  for (const { data } of real) for (let i = 0, c = 0; i < data.length; i++, c = c + 1 === sums.length ? 0 : c + 1) sums[c] += data[i] as number;
+  for (const { data } of real) addRows(sums, data as Float32Array);
   const perChannel = (real.length * real[0].data.length) / sums.length;
   return sums.map((sum, c) => target[c] - sum / perChannel);
+};
+
+const addRows = (sums: Float64Array, data: Float32Array): void => {
+  const channels = sums.length;
+  for (let row = 0; row < data.length; row += channels) for (let c = 0; c < channels; c++) sums[c] += data[row + c];
 };
 
 /** Adds shift[c] to channel c of the last axis, in place. */
 export const addPerChannel = (one: Tensor, shift: Float64Array): void => {
   const data = one.data as Float32Array;
-  for (let i = 0, c = 0; i < data.length; i++, c = c + 1 === shift.length ? 0 : c + 1) data[i] += shift[c];
+  const channels = shift.length;
+  for (let row = 0; row < data.length; row += channels) for (let c = 0; c < channels; c++) data[row + c] += shift[c];
 };
 
 const biasOf = (node: Node): Value | null => (node.inputs as { bias: Value | null }).bias;
