@@ -2,6 +2,7 @@
 import { sizeOf } from '../ir/dim.ts';
 import { allocate } from '../ir/dtype.ts';
 import { scaleAt, zeroAt } from '../ir/quant.ts';
+import { hasKernel, roundGroups } from '../numerics/codes-kernel.ts';
 import { tensor, tensorType, type Tensor, type TensorType } from '../ir/type.ts';
 
 /** Calls `visit` with each run of elements [from, to) that share a scale and zero. */
@@ -24,6 +25,9 @@ const dequantizeRun = (codes: Numbers, reals: Float32Array, from: number, to: nu
   for (let i = from; i < to; i++) reals[i] = (codes[i] - zero) * scale;
 };
 
+/** Numbers from which on a run is worth copying to the kernel. */
+const KERNEL_LENGTH = 64;
+
 /** Codes of real numbers by floor(x/scale + 1/2) + zero in float64, saturated; a type without quantisation keeps the tensor as it is. */
 export const quantized = (real: Tensor, type: TensorType): Tensor => {
   const { quant } = type;
@@ -31,7 +35,11 @@ export const quantized = (real: Tensor, type: TensorType): Tensor => {
   const { data } = real;
   const codes = allocate(type.dtype, data.length);
   const { low, high } = quant;
-  eachRun(type, data.length, (from, to, scale, zero) => quantizeRun(data as Numbers, codes as Numbers, from, to, scale, zero, low, high));
+  const byKernel = data instanceof Float32Array && hasKernel(codes);
+  eachRun(type, data.length, (from, to, scale, zero) => {
+    const rest = byKernel && to - from >= KERNEL_LENGTH ? roundGroups(data, codes, from, to, scale, zero, low, high) : from;
+    quantizeRun(data as Numbers, codes as Numbers, rest, to, scale, zero, low, high);
+  });
   return tensor(type, codes);
 };
 

@@ -1,6 +1,7 @@
+import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { dequantized, quantized } from '../../src/calibration/codes.ts';
-import { perChannel, perTensor } from '../../src/ir/quant.ts';
+import { perChannel, perTensor, quantizeReal } from '../../src/ir/quant.ts';
 import { f32, tensor, tensorType } from '../../src/ir/type.ts';
 
 it('rounds half up, in float64, and saturates', () => {
@@ -23,4 +24,24 @@ it('what is not quantised stays', () => {
   const tokens = tensor(tensorType('i64', [1]), BigInt64Array.of(7n));
   expect(quantized(tokens, tokens.type)).toBe(tokens);
   expect(dequantized(tokens)).toBe(tokens);
+});
+
+it('long runs have the codes of the rule, number by number', () => {
+  const scales = [0.5, 1 / 3, 1e-3, 7e4].map(Math.fround);
+  fc.assert(fc.property(
+    fc.constantFrom('i8', 'u8', 'i4', 'i16'), fc.constantFrom(...scales), fc.integer({ min: -5, max: 7 }), fc.array(fc.float(), { minLength: 60, maxLength: 200 }),
+    (dtype, scale, zero, some) => {
+      const [low, high] = dtype === 'u8' ? [0, 250] : dtype === 'i4' ? [-7, 7] : dtype === 'i8' ? [-128, 127] : [-32768, 32000];
+      // ties and ends of the range beside whatever comes
+      const reals = Float32Array.from(some, (x, i) => (i % 3 === 0 ? (i % 40 - 20 + 0.5) * scale : i % 3 === 1 ? x % (300 * scale) : x));
+      const type = tensorType(dtype, [reals.length], perTensor(dtype, scale, zero, [low, high]));
+      const expected = Int32Array.from(reals, (x) => quantizeReal(x, scale, zero, low, high));
+      expect(Int32Array.from(quantized(tensor(f32(reals.length), reals), type).data as Int16Array)).toEqual(expected);
+    }), { numRuns: 200 });
+});
+
+it('runs longer than the kernel takes at a time', () => {
+  const reals = Float32Array.from({ length: 20_001 }, (_, i) => Math.fround((i % 1000) / 7 - 60));
+  const type = tensorType('i8', [reals.length], perTensor('i8', 0.5, 2, [-128, 127]));
+  expect(quantized(tensor(f32(reals.length), reals), type).data).toEqual(Int8Array.from(reals, (x) => quantizeReal(x, 0.5, 2, -128, 127)));
 });
