@@ -11,6 +11,9 @@
  * loss on recorded samples. What is kept must improve the outputs of the quantised network on samples it was not chosen with; where nothing
  * does, the graph stays as it is.
  *
+ * Layers joined by ReLU6 take scales of at most 1: the ceiling then lets s·6 through, which stays above all that calibration data reached
+ * (search.ts); other inputs may be cut earlier than before, as they are at the ends of every calibrated range.
+ *
  * Sources: Wei et al. 2023, Outlier Suppression+; Xiao et al. 2023, SmoothQuant; Li et al. 2023, RepQ-ViT; Nagel et al. 2019, Data-free
  * quantization.
  */
@@ -38,6 +41,7 @@ export const migrateScales = definePass<'float', 'float', MigrateScalesOptions>(
   to: 'float',
   summary: 'move ranges of activation channels into the weights that read them',
   paper: 'Wei et al. 2023, Outlier Suppression+',
+  changes: 'none within the calibrated range; a channel before a ceiling (ReLU6) may be cut earlier beyond it',
   options: {
     ...widthOptions,
     families: oneOf('rules for scales that compete', ['all', 'threshold', 'power', 'equal', 'layers'], 'all'),

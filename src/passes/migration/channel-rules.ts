@@ -104,11 +104,25 @@ const channelwise: ChannelRule<OneOperand> = {
 };
 
 const clip: ChannelRule<NodeOf<typeof float.clip>> = {
-  relate: (node, to) => (isOneSided(node) ? homogeneous : elementwise).relate(node, to),
-  fold: (node, by) => (isOneSided(node) ? homogeneous : elementwise).fold(node, by),
+  relate: (node, to) => (isOneSided(node) || ceilingOf(node) !== null ? homogeneous : elementwise).relate(node, to),
+  fold: (node, by) => {
+    const ceiling = ceilingOf(node);
+    if (isOneSided(node)) return homogeneous.fold(node, by);
+    if (ceiling === null || isUnscaled(by.change(node.output))) return elementwise.fold(node, by);
+    return by.change(node.output).scale!.every((s) => s <= 1) ? homogeneous.fold(node, by) : null;
+  },
 };
-/** A ceiling would have to be scaled channel by channel. */
-const isOneSided = ({ attrs: { low, high } }: NodeOf<typeof float.clip>): boolean => high === Infinity && (low === 0 || low === -Infinity);
+const isOneSided = ({ attrs: { high, low } }: NodeOf<typeof float.clip>): boolean => high === Infinity && (low === 0 || low === -Infinity);
+const isUnscaled = ({ scale }: Change): boolean => scale === null;
+
+/**
+ * The ceiling of a clip that starts at 0, as ReLU6 does; null for other nodes. Under a scale s ≤ 1 the same ceiling lets s·ceiling through, less
+ * than before: nothing is lost where the channel never exceeds that, and codes would not reach further either.
+ */
+export const ceilingOf = (node: Pick<Node, 'op' | 'attrs'>): number | null => {
+  const { low, high } = node.attrs as { low?: number; high?: number };
+  return node.op === 'clip' && low === 0 && high !== undefined && high > 0 && high < Infinity ? high : null;
+};
 
 // ---- layers with weights
 

@@ -3,6 +3,7 @@ import { staticShape } from '../../ir/dim.ts';
 import { constantOf, isNode, type Node, type Value } from '../../ir/graph.ts';
 import { changeOf, identity, shiftAt, type Change } from './change.ts';
 import { changesOf, type Site } from './channel-classes.ts';
+import { ceilingOf } from './channel-rules.ts';
 import { candidatesFor, finerThresholds, noScale, type Candidate, type Magnitudes } from './families.ts';
 import { termsOf, type ChangeOf, type Facts, type Term } from './site-loss.ts';
 
@@ -39,10 +40,41 @@ export const rankedScales = (site: Site, facts: Facts, shifts: ReadonlyMap<Value
   const none = score(noScale(site.size));
   if (terms.length === 0) return [none];
   const magnitudes = magnitudesOf(site, facts, shifts);
+  const shares = ceilingShares(site, facts);
+  const under = (list: readonly Candidate[]): readonly Candidate[] => (shares === null ? list : list.map((one) => ({ ...one, scale: underCeilings(one.scale, shares) })));
   const byLoss = (list: readonly Scored[]): Scored[] => [...list].sort((a, b) => a.loss - b.loss);
-  const coarse = byLoss([none, ...candidatesFor(magnitudes).map(score)]);
+  const coarse = byLoss([none, ...under(candidatesFor(magnitudes)).map(score)]);
   const threshold = coarse.find(({ candidate: { family } }) => family === 'threshold');
-  return threshold === undefined ? coarse : byLoss([...coarse, ...finerThresholds(magnitudes, threshold.candidate).map(score)]);
+  return threshold === undefined ? coarse : byLoss([...coarse, ...under(finerThresholds(magnitudes, threshold.candidate)).map(score)]);
+};
+
+/** Beyond calibration data a channel may reach this multiple of the largest number seen in it before its ceiling cuts it … */
+const CEILING_HEADROOM = 1.1;
+/** … and in any case this share of the ceiling: a channel that calibration data never woke must not be silenced. */
+const LEAST_CEILING = 1 / 16;
+
+/**
+ * For each class, the share of the ceilings of its values (ReLU6) that it must keep, as a scale s ≤ 1 lets s·ceiling through; null without
+ * ceilings. Classes whose scales also go the other way keep all of it.
+ */
+const ceilingShares = ({ members, size }: Site, { moments }: Facts): Float64Array | null => {
+  const capped = members.filter(({ value }) => isNode(value.def) && ceilingOf(value.def) !== null);
+  if (capped.length === 0) return null;
+  const shares = new Float64Array(size).fill(LEAST_CEILING);
+  for (const { value, classes, signs } of capped) {
+    const ceiling = ceilingOf(value.def as Node)!;
+    const { high } = moments.get(value.name)!;
+    classes.forEach((id, c) => {
+      if (id >= 0) shares[id] = Math.max(shares[id], signs[c] < 0 ? 1 : (high[c] * CEILING_HEADROOM) / ceiling);
+    });
+  }
+  return shares.map((share) => Math.min(1, share));
+};
+
+/** The scales, divided by the largest and raised to the shares: at most 1, so that no channel meets its ceiling within its calibrated range. */
+const underCeilings = (scale: Float64Array, shares: Float64Array): Float64Array => {
+  const most = scale.reduce((a, b) => Math.max(a, b));
+  return scale.map((s, id) => Math.min(1, Math.max(s / most, shares[id])));
 };
 
 const magnitudesOf = (site: Site, facts: Facts, shifts: ReadonlyMap<Value, Change>): Magnitudes => {
