@@ -1,7 +1,7 @@
 // Times the nets of nets.mjs against ONNX Runtime, in rounds in which all sides take turns: npm run bench:nets -- [--only name,…] [--fresh].
 // Compiled nets and finished rows lie in .cache, so an interrupted run goes on where it stopped; docs/speed.md is written anew each time.
 // onnxruntime-web is taken from LOWBITC_PEERS or node_modules where it is installed. --again times nets that lie compiled in .cache without
-// compiling them anew; --threads n times the C of nets that were measured before on one thread and on n, and nothing else.
+// compiling them anew; --threads n times nets that were measured before on one thread and on n, and nothing else.
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -15,7 +15,7 @@ import { titleOf } from '../dist/bench/instructions.js';
 import { describe, kernelOf } from '../dist/bench/kernels.js';
 import { currentLoad, thisMachine } from '../dist/bench/machine.js';
 import { compete, measureLimits, programLineMs, timeLayers } from '../dist/bench/measure.js';
-import { compiledC, compiledWasm, findPeer, inRuntime, peerNames, variantsHere } from '../dist/bench/sides.js';
+import { compiledC, compiledWasm, findPeer, inRuntime, peerNames, variantsHere, wasmOnThreads } from '../dist/bench/sides.js';
 import { root } from './models.mjs';
 import { modelOf, nets } from './nets.mjs';
 import { readSpeed, writeSpeed } from './speed-page.mjs';
@@ -118,13 +118,20 @@ const measure = async (name) => {
   };
 };
 
-/** The C of a compiled net on one thread and on several, in turns. */
+/** A compiled net on one thread and on several, in turns. Threads of the C wait asleep: another program may hold the core that they wait for. */
 const onThreads = async (name, count) => {
   const folder = loadFolder(join(cache, name));
   const define = `-D${identifier(folder.manifest.name).toUpperCase()}_THREADS=${count}`;
   const before = currentLoad();
-  const [one, several] = await compete([compiledC(folder, ['-O3']), compiledC(folder, ['-O3', '-fopenmp', define])], folder.manifest.macs.total, effort, () => {});
-  return { count, oneMs: one.bestMs, bestMs: several.bestMs, medianMs: several.medianMs, load: { before, after: currentLoad() } };
+  process.env.OMP_WAIT_POLICY ??= 'passive';
+  const pairs = { C: [compiledC(folder, ['-O3']), compiledC(folder, ['-O3', '-fopenmp', define])], WebAssembly: [compiledWasm(folder), wasmOnThreads(folder, count)] };
+  const results = await compete([...(targets.includes('cpu') ? pairs.C : []), ...pairs.WebAssembly], folder.manifest.macs.total, effort, () => {});
+  const found = {};
+  for (const [i, target] of (targets.includes('cpu') ? ['C', 'WebAssembly'] : ['WebAssembly']).entries()) {
+    const [one, several] = results.slice(2 * i);
+    found[target] = { oneMs: one.bestMs, bestMs: several.bestMs, medianMs: several.medianMs };
+  }
+  return { count, found, load: { before, after: currentLoad() } };
 };
 
 const speed = readSpeed();

@@ -63,9 +63,10 @@ ${table(['net', 'C', 'onnxruntime', 'ratio', 'at most', 'WASM', 'onnxruntime-web
 `;
 };
 
-/** C on several threads, where it was timed. */
+/** Several threads, where they were timed. */
 const threads = (nets) => {
-  const rows = Object.entries(nets).filter(([, found]) => found.threads !== undefined).map(([net, { threads: t }]) => [net, `${t.count}`, ms(t.oneMs), ms(t.bestMs), ms(t.medianMs), times(t.oneMs / t.bestMs), `${t.load.before}–${t.load.after}`]);
+  const rows = Object.entries(nets).filter(([, { threads: t }]) => t?.found !== undefined).flatMap(([net, { threads: { count, found, load } }]) =>
+    Object.entries(found).map(([target, t]) => [net, target, `${count}`, ms(t.oneMs), ms(t.bestMs), ms(t.medianMs), times(t.oneMs / t.bestMs), `${load.before}–${load.after}`]));
   return `## Threads
 
 \`make THREADS=n\` in the folder of the C, or \`-fopenmp -D<NAME>_THREADS=n\` for all files, lets n threads share the layers that are large enough; codes are the same with any number, and one is
@@ -74,9 +75,11 @@ the default. Each thread takes scratch memory of its own out of the arena (\`<NA
 The WebAssembly of \`--target wasm:threads\` does the same with workers on one shared memory: \`await load(undefined, { threads: n })\`, in Node and in pages that are cross-origin isolated
 (others have one thread). The plain target keeps its memory inside and runs on one thread.
 ${rows.length === 0 ? '' : `
-Both in turns, beside whatever else the machine did (load average in the last column): with as many threads as cores, every other process is in the way.
+All in turns, beside whatever else the machine did (load average in the last column): with as many threads as cores, every other process is in the way, and threads that meet after
+each layer wait for the one that lost its core. OpenMP lets them spin meanwhile, which then takes many times as long; they slept here (\`OMP_WAIT_POLICY=passive\`), which is right
+wherever cores are shared with others.
 
-${table(['net', 'threads', 'one thread, best ms', 'best ms', 'median', 'faster', 'load'], '---|--:|--:|--:|--:|--:|--:', rows)}
+${table(['net', 'target', 'threads', 'one thread, best ms', 'best ms', 'median', 'faster', 'load'], '---|---|--:|--:|--:|--:|--:|--:', rows)}
 `}`;
 };
 

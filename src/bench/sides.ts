@@ -2,13 +2,15 @@
 import { copyFileSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { targetFolder, type Folder } from '../artefact/load.ts';
+import { programOf } from '../backends/backend.ts';
 import { onlyMacro, type Variant } from '../backends/c/variants.ts';
 import { identifier } from '../backends/identifier.ts';
 import { cTypeOf, interfaceOf } from '../backends/interface.ts';
 import { buildC } from '../backends/run.ts';
+import { wasm } from '../backends/wasm/emit.ts';
 import { CompileError } from '../ir/diagnostic.ts';
 import { errors } from '../ir/errors.ts';
 import type { Graph } from '../ir/graph.ts';
@@ -105,9 +107,24 @@ ${outputs.map((port) => `    outputs.${port.id} = out_${port.id};`).join('\n')}
 export const compiledWasm = (folder: Folder): Contender => ({
   name: 'wasm', kind: 'target', warmsUp: true,
   start: () => worker('wasm', {
-    kind: 'program', module: resolve(targetFolder(folder, 'wasm'), `${identifier(folder.manifest.name)}.mjs`), inputs: interfaceOf(folder.graph).inputs,
+    kind: 'program', module: resolve(targetFolder(folder, 'wasm'), `${identifier(folder.manifest.name)}.mjs`), inputs: interfaceOf(folder.graph).inputs, threads: 1,
   }),
 });
+/** The same graph as WebAssembly for threads, on so many. */
+export const wasmOnThreads = ({ manifest, graph }: Folder, threads: number): Contender => {
+  let home: string | null = null;
+  return {
+    name: `wasm on ${threads} threads`, kind: 'target', warmsUp: true,
+    start: async () => {
+      if (home === null) {
+        home = newFolder();
+        const { artefacts } = await wasm.configure('threads').emit(programOf(graph), { name: manifest.name });
+        for (const { path, bytes } of artefacts) writeFileSync(join(home, basename(path)), bytes);
+      }
+      return worker(`wasm on ${threads} threads`, { kind: 'program', module: join(home, `${identifier(manifest.name)}.mjs`), inputs: interfaceOf(graph).inputs, threads });
+    },
+  };
+};
 
 /** The steps of kernel graphs, each an item. */
 export const cSteps = (graphs: readonly Graph<'kernel'>[], variant: Variant, flags: readonly string[]): Promise<Side> => {

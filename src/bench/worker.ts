@@ -19,8 +19,8 @@ export interface ModelInput {
   readonly shape: readonly number[];
 }
 export type Job =
-  /** the ES module of a compiled program */
-  | { readonly kind: 'program'; readonly module: string; readonly inputs: readonly Port[] }
+  /** the ES module of a compiled program, on several threads if it was made for them */
+  | { readonly kind: 'program'; readonly module: string; readonly inputs: readonly Port[]; readonly threads: number }
   /** exports of a module without imports */
   | { readonly kind: 'items'; readonly wasm: string; readonly exports: readonly string[] }
   /** a model in a package of the interface of ONNX Runtime; `entry` is the file that `require` finds */
@@ -37,11 +37,13 @@ interface Opened {
 
 const now = (): number => performance.now() * 1e6;
 
-const openProgram = async ({ module, inputs }: Extract<Job, { kind: 'program' }>): Promise<Opened> => {
+const openProgram = async ({ module, inputs, threads }: Extract<Job, { kind: 'program' }>): Promise<Opened> => {
   const feeds = Object.fromEntries(inputs.map((port) => [port.name, madeUpCodes(port)]));
   const begin = now();
-  const { load } = await import(pathToFileURL(module).href) as { load(): Promise<{ run(inputs: Readonly<Record<string, TypedArray>>): unknown }> };
-  const model = await load();
+  const { load } = await import(pathToFileURL(module).href) as {
+    load(source: undefined, options: { readonly threads: number }): Promise<{ run(inputs: Readonly<Record<string, TypedArray>>): unknown }>;
+  };
+  const model = await load(undefined, { threads });
   const run = (): unknown => model.run(feeds);
   run();
   return { items: [run], asynchronous: false, startNs: now() - begin };
