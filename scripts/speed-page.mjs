@@ -76,7 +76,7 @@ The WebAssembly of \`--target wasm:threads\` does the same with workers on one s
 (others have one thread). The plain target keeps its memory inside and runs on one thread.
 ${rows.length === 0 ? '' : `
 All in turns, beside whatever else the machine did (load average in the last column): with as many threads as cores, every other process is in the way, and threads that meet after
-each layer wait for the one that lost its core. OpenMP lets them spin meanwhile, which then takes many times as long; they slept here (\`OMP_WAIT_POLICY=passive\`), which is right
+each layer wait for the one that lost its core. OpenMP lets them spin meanwhile, which took two to four times as long here; they slept instead (\`OMP_WAIT_POLICY=passive\`), which is right
 wherever cores are shared with others.
 
 ${table(['net', 'target', 'threads', 'one thread, best ms', 'best ms', 'median', 'faster', 'load'], '---|---|--:|--:|--:|--:|--:|--:', rows)}
