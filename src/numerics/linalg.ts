@@ -95,6 +95,8 @@ export const leastSquares = (gram: Float64Array, cross: Float64Array, n: number,
 
 /** Rows that are multiplied in float32 before their products are added in float64. */
 const ROWS_AT_ONCE = 256;
+/** Columns that are transposed together. */
+const COLUMNS_AT_ONCE = 16;
 /** Up to this many columns in all, plain float64 loops are quicker than the kernels, and more exact. */
 const FEW_COLUMNS = 32;
 
@@ -150,8 +152,11 @@ const kernelSum = (matrix: Float64Array, left: number, right: number): AddRows =
   const { f32, kernels, offsets: [a, b, panels, products, zeros], tile } =
     workspace([left * ROWS_AT_ONCE, right * ROWS_AT_ONCE, packedLength(ROWS_AT_ONCE, right), left * right, right + PANEL]);
   return (y, x, count) => {
-    // yᵀ, so that the products run along its rows
-    for (let r = 0; r < count; r++) for (let c = 0; c < left; c++) f32[a / 4 + c * count + r] = y[r * left + c];
+    // yᵀ, so that the products run along its rows; some columns at a time, whose lines of memory stay in the cache
+    for (let first = 0; first < left; first += COLUMNS_AT_ONCE) {
+      const end = Math.min(first + COLUMNS_AT_ONCE, left);
+      for (let r = 0; r < count; r++) for (let c = first, to = a / 4 + c * count + r; c < end; c++, to += count) f32[to] = y[r * left + c];
+    }
     f32.set(x, b / 4);
     kernels.pack(b, right * 4, 4, count, right, panels);
     kernels.gemm(a, count * 4, panels, zeros, products, right * 4, left, right, 1, 0, 1, 0, count, tile);

@@ -240,10 +240,12 @@ class Fitting {
 
   private note(node: Node, target: readonly Tensor[], results: readonly Tensor[], shift: Float64Array): void {
     let [signal, noise] = [0, 0];
-    target.forEach(({ data }, i) => {
-      for (let at = 0; at < data.length; at++) {
-        signal += Number(data[at]) ** 2;
-        noise += (Number(results[i].data[at]) - Number(data[at])) ** 2;
+    target.forEach((one, i) => {
+      const [wanted, found] = [realsIn(one), realsIn(results[i])];
+      for (let at = 0; at < wanted.length; at++) {
+        const missing = found[at] - wanted[at];
+        signal += wanted[at] * wanted[at];
+        noise += missing * missing;
       }
     });
     const rms = Math.sqrt(shift.reduce((sum, s) => sum + s * s, 0) / shift.length);
@@ -288,15 +290,24 @@ const stepsFor = (w: Float64Array, bits: number, count: number): readonly number
   return Array.from({ length: count }, (_, i) => Math.fround((largest + ((least - largest) * i) / Math.max(1, count - 1)) / most) || 1);
 };
 
-const difference = (a: Tensor, b: Tensor): Tensor => ({ type: a.type, data: (a.data as Float32Array).map((x, i) => x - (b.data[i] as number)) });
+/** Results of nodes before any rounding. */
+const realsIn = ({ data }: Tensor): Float32Array => data as Float32Array;
+
+const difference = (a: Tensor, b: Tensor): Tensor => {
+  const [left, right] = [realsIn(a), realsIn(b)];
+  const data = new Float32Array(left.length);
+  for (let i = 0; i < data.length; i++) data[i] = left[i] - right[i];
+  return { type: a.type, data };
+};
 
 /** E[target − found] for each channel of the last axis. */
 const meanDifference = (target: readonly Tensor[], found: readonly Tensor[], channels: number): Float64Array => {
   const sums = new Float64Array(channels);
   let rows = 0;
-  target.forEach(({ data }, s) => {
-    rows += data.length / channels;
-    for (let i = 0, c = 0; i < data.length; i++, c = c + 1 === channels ? 0 : c + 1) sums[c] += (data[i] as number) - (found[s].data[i] as number);
+  target.forEach((one, s) => {
+    const [wanted, given] = [realsIn(one), realsIn(found[s])];
+    rows += wanted.length / channels;
+    for (let row = 0; row < wanted.length; row += channels) for (let c = 0; c < channels; c++) sums[c] += wanted[row + c] - given[row + c];
   });
   return sums.map((sum) => sum / rows);
 };

@@ -69,17 +69,21 @@ export const layerNorm = defineOp({
   },
   evaluate: ({ x, scale, bias }, { epsilon }, type) => {
     const a = reals(x);
-    const [g, b] = [scale && reals(scale), bias && reals(bias)];
     const channels = staticShape(type.shape)[type.shape.length - 1];
+    const g = scale ? reals(scale) : new Float32Array(channels).fill(1);
+    const b = bias ? reals(bias) : new Float32Array(channels);
     const data = new Float32Array(a.length);
     for (let at = 0; at < a.length; at += channels) {
       let sum = 0;
       for (let c = 0; c < channels; c++) sum += a[at + c];
       const mean = sum / channels;
       let squares = 0;
-      for (let c = 0; c < channels; c++) squares += (a[at + c] - mean) ** 2;
+      for (let c = 0; c < channels; c++) {
+        const distance = a[at + c] - mean;
+        squares += distance * distance;
+      }
       const inverse = 1 / Math.sqrt(squares / channels + epsilon);
-      for (let c = 0; c < channels; c++) data[at + c] = (a[at + c] - mean) * inverse * (g ? g[c] : 1) + (b ? b[c] : 0);
+      for (let c = 0; c < channels; c++) data[at + c] = (a[at + c] - mean) * inverse * g[c] + b[c];
     }
     return { type, data };
   },

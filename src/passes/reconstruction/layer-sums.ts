@@ -39,19 +39,23 @@ export const layerSums = (depth: number, outputs: number, parts = 1): LayerSums 
     rowsOf,
     add(x, r, part = 0) {
       const count = x.length / depth;
-      origin ??= columnMeans(x, depth);
-      const left = new Float32Array(count * width).fill(1);
-      for (let i = 0; i < count; i++) for (let k = 0; k < depth; k++) left[i * width + k] = x[i * depth + k] - origin[k];
+      const mean = origin ??= columnMeans(x, depth);
+      const left = new Float32Array(count * width);
+      for (let row = 0, to = 0; row < x.length; row += depth, to++) {
+        for (let k = 0; k < depth; k++, to++) left[to] = x[row + k] - mean[k];
+        left[to] = 1;
+      }
       sums[part].gram.add(left, left);
       if (outputs > 0) sums[part].mixed.add(r!, left);
     },
     covariance(part) {
       const centred = new Float64Array(depth * depth);
       const [matrix, rows] = [joined('gram', part), rowsOf(part)];
-      for (let i = 0; i < depth; i++) for (let j = 0; j < depth; j++) {
-        // the kernels do not promise a symmetric product: both halves are taken from one
-        const [a, b] = i < j ? [j, i] : [i, j];
-        centred[i * depth + j] = matrix[a * width + b] - (matrix[a * width + depth] * matrix[b * width + depth]) / rows;
+      // the kernels do not promise a symmetric product: both halves are taken from the lower one
+      for (let i = 0; i < depth; i++) for (let j = 0; j <= i; j++) {
+        const moment = matrix[i * width + j] - (matrix[i * width + depth] * matrix[j * width + depth]) / rows;
+        centred[i * depth + j] = moment;
+        centred[j * depth + i] = moment;
       }
       return centred;
     },
