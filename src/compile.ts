@@ -14,6 +14,7 @@ import { importModel } from './onnx/import.ts';
 import { builtInPasses } from './passes/index.ts';
 import type { HeldOut, MeasurementStore, PassContext, TargetPrice } from './passes/pass.ts';
 import { resolvePipeline, runPipeline, toPipeline, type PassRecord, type Pipeline, type PipelineObserver, type ResolvedStep } from './passes/pipeline.ts';
+import type { WeightForm } from './numerics/power-weights.ts';
 import { placePasses, presetPipeline, withoutPasses, type Effort } from './passes/presets.ts';
 import { buildToolbox, type Plugin, type Toolbox } from './plugin.ts';
 
@@ -33,6 +34,8 @@ export interface CompileOptions {
   readonly bits?: string;
   /** how much time the preset may take for accuracy; `normal` by default */
   readonly effort?: Effort;
+  /** weights of attention as powers of two, for targets that shift instead of multiplying; `exact` by default */
+  readonly softmax?: WeightForm;
   /** options of the pass that chooses mixed bits */
   readonly allocation?: Readonly<Record<string, unknown>>;
   readonly pipeline?: Pipeline;
@@ -114,11 +117,11 @@ export const importBound = (model: ModelSource, options: Pick<CompileOptions, 'd
 };
 
 /** The pipeline that a compilation runs: the given one or the preset, with plugin passes put in and disabled ones left out. */
-export const pipelineFor = (options: Pick<CompileOptions, 'pipeline' | 'bits' | 'effort' | 'allocation' | 'normalization' | 'plugins' | 'disabledPasses'>): Pipeline => {
+export const pipelineFor = (options: Pick<CompileOptions, 'pipeline' | 'bits' | 'effort' | 'softmax' | 'allocation' | 'normalization' | 'plugins' | 'disabledPasses'>): Pipeline => {
   const placed = (options.plugins ?? []).flatMap((plugin) => plugin.passes ?? []);
   const pipeline = options.pipeline ?? placePasses(
     presetPipeline({
-      bits: options.bits ?? 'w8a8', normalization: options.normalization ?? null, effort: options.effort ?? 'normal', ...(options.allocation === undefined ? {} : { allocation: options.allocation }),
+      bits: options.bits ?? 'w8a8', normalization: options.normalization ?? null, effort: options.effort ?? 'normal', softmax: options.softmax ?? 'exact', ...(options.allocation === undefined ? {} : { allocation: options.allocation }),
     }),
     placed.map(({ pass, ...place }) => ({ name: pass.name, ...place })),
   );

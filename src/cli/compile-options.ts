@@ -10,6 +10,7 @@ import { CompileError } from '../ir/diagnostic.ts';
 import { errors } from '../ir/errors.ts';
 import { parseBudget } from '../passes/allocation/budget.ts';
 import type { Pipeline } from '../passes/pipeline.ts';
+import { weightForms, type WeightForm } from '../numerics/power-weights.ts';
 import { efforts, type Effort } from '../passes/presets.ts';
 import { folderStore } from './measurement-store.ts';
 import { timesFrom } from '../bench/times.ts';
@@ -25,6 +26,7 @@ export interface ModelFlags {
   readonly synthetic?: boolean;
   readonly bits?: string;
   readonly effort?: Effort;
+  readonly softmax?: WeightForm;
   readonly budget?: string;
   readonly holdout?: string;
   readonly labels?: string;
@@ -45,6 +47,7 @@ export interface ModelFlags {
 export const withModelOptions = (command: Command): Command => command
   .option('--bits <wXaY>', 'bits of weights (w2 to w8) and of what they multiply (a4 to a8, a16), as in w4a8; mixed: chosen for every layer (default: w8a8, with --budget mixed)')
   .addOption(new Option('--effort <level>', 'time for accuracy: low rounds only, normal also migrates channels and fits weights below 8 bits, high fits all weights on more samples and tries ReLU for GELU and groups of channels (default: normal)').choices(efforts))
+  .addOption(new Option('--softmax <form>', 'weights of attention: exact, or powers of two in 4 bits for targets that shift instead of multiplying (default: exact)').choices(weightForms))
   .option('--budget <limits>', 'what the program may take, as in size=96K,ram=64K,latency=20ms,bops=1.2G,drop=1%; bits are chosen within it (default of mixed: drop=1%)')
   .option('--holdout <data>', 'samples on which a drop is measured (default: half of those of --calib, which nothing else then sees)')
   .option('--labels <labels.npy>', 'classes of --holdout, or of --calib without it (default: what the float model says)')
@@ -87,6 +90,7 @@ export const readModelFlags = async (modelPath: string, flags: ModelFlags, targe
   const bits = widths(flags.bits ?? (flags.budget === undefined ? settings.bits ?? 'w8a8' : 'mixed'));
   if (flags.allocate !== undefined && bits !== 'mixed') throw new CompileError(errors.badCommandLine('--allocate is for bits that are chosen', 'give --budget, or --bits mixed'), 'usage');
   if (flags.budget !== undefined && bits !== 'mixed') throw new CompileError(errors.badCommandLine(`--budget chooses the bits of every layer, and --bits ${bits} sets them`, 'leave one of them out'), 'usage');
+  if (flags.softmax !== undefined && pipeline !== null) throw new CompileError(errors.badCommandLine('--softmax is for the preset, and --passes gives a pipeline', `write lower-to-kernels{softmax: ${flags.softmax}} in the pipeline`), 'usage');
   const kept = keptLayers(flags.keep ?? [], bits === 'mixed');
   const normalization = readNormalization(flags, settings);
   if (flags.calib !== undefined && flags.synthetic) throw new CompileError(errors.badCommandLine('--calib and --synthetic exclude each other', null), 'usage');
@@ -97,7 +101,7 @@ export const readModelFlags = async (modelPath: string, flags: ModelFlags, targe
   return {
     bits, kept, synthetic: flags.synthetic ?? false, normalization: normalization === null ? null : { mean: normalization.mean, std: normalization.std },
     options: {
-      name: basename(modelPath, extname(modelPath)), targets: chosen, bits, plugins, ...(flags.effort === undefined ? {} : { effort: flags.effort }),
+      name: basename(modelPath, extname(modelPath)), targets: chosen, bits, plugins, ...(flags.effort === undefined ? {} : { effort: flags.effort }), ...(flags.softmax === undefined ? {} : { softmax: flags.softmax }),
       dims: { ...settings.dims, ...dimBindings(flags.dim ?? []) },
       shapes: { ...settings.shapes, ...shapeBindings(flags.shape ?? []) },
       ...(cutAt === undefined ? {} : { cutAt }),

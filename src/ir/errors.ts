@@ -212,5 +212,7 @@ export const warnings = {
   syntheticData: () =>
     warning('LB0117', 'the ranges come from random data (--synthetic): the program computes, but its results mean nothing', null, 'give real samples with --calib'),
   targetSkipped: (target: string, why: string) => warning('LB0118', `target ${quoteName(target)} was not run: ${why}`),
+  softmaxKept: (node: { readonly site: Site; readonly output: { readonly name: string } }, form: string) =>
+    warning('LB0306', `the softmax stays as it is: only weights inside an attention become ${form} codes`, placeOf(node.site) ?? node.output.name, 'leave --softmax out if the target multiplies'),
   batchBound: (symbol: string) => warning('LB0116', `the batch ${quoteName(symbol)} was set to 1`, null, `choose another with --dim ${symbol}=8`),
 } as const;

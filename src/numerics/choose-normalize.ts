@@ -3,6 +3,7 @@
  * attributes as a record, or null where the numbers do not fit the kernel's widths.
  */
 import { chooseDyadic } from './choose-dyadic.ts';
+import { powerTable, type PowerForm } from './power-weights.ts';
 import { exp } from './real-math.ts';
 
 /** Entries of the exponential table of attention; the last one is 0. */
@@ -82,6 +83,8 @@ export interface AttentionRequest extends OutputCodes {
   readonly magnitudeQ: number;
   readonly magnitudeK: number;
   readonly magnitudeV: number;
+  /** weights that are powers of two, with codes of so many bits; the exponentials themselves by default */
+  readonly powers?: { readonly form: PowerForm; readonly bits: number } | null;
 }
 export interface AttentionConstants {
   readonly exp: Int16Array;
@@ -89,7 +92,7 @@ export interface AttentionConstants {
 }
 /** The constants of `attention_int`, or null where logits or sums do not fit 32 bits. */
 export const chooseAttention = (request: AttentionRequest): AttentionConstants | null => {
-  const { scaleQ, scaleK, scaleV, logitScale, depth, keys, magnitudeQ, magnitudeK, magnitudeV, ...output } = request;
+  const { scaleQ, scaleK, scaleV, logitScale, depth, keys, magnitudeQ, magnitudeK, magnitudeV, powers = null, ...output } = request;
   const logit = depth * magnitudeQ * magnitudeK;
   if (logit >= 2 ** 31 || keys * EXP_ONE >= 2 ** 32) return null;
   const factor = EXP_STEPS * logitScale * scaleQ * scaleK;
@@ -99,9 +102,14 @@ export const chooseAttention = (request: AttentionRequest): AttentionConstants |
   while (shiftLogit > 1 && !fits()) shiftLogit--;
   let eShift = 0;
   while (keys * (EXP_ONE >> eShift) * magnitudeV >= 2 ** 31) eShift++;
-  const one = EXP_ONE >> eShift;
-  const rescale = eShift > 14 || !fits() ? null : rowRescale(scaleV / output.scaleOut, one, keys * one, output);
-  return rescale && { exp: expTable(), attrs: { mulLogit: multiplier(), addLogit: 1n << BigInt(shiftLogit - 1), shiftLogit, eShift, ...rescale } };
+  if (eShift > 14 || !fits()) return null;
+  // powers of two are made small enough at once: a shift would cut what they are made of
+  const made = powers === null ? null : powerTable(powers.form, powers.bits, EXP_ONE >> eShift);
+  if (made === null && powers !== null) return null;
+  if (made !== null) eShift = 0;
+  const one = made?.one ?? EXP_ONE >> eShift;
+  const rescale = rowRescale(scaleV / output.scaleOut, one, keys * one, output);
+  return rescale && { exp: made?.table ?? expTable(), attrs: { mulLogit: multiplier(), addLogit: 1n << BigInt(shiftLogit - 1), shiftLogit, eShift, ...rescale } };
 };
 
 export interface LayerNormRequest extends OutputCodes {

@@ -12,8 +12,9 @@ import { CompileError } from '../ir/diagnostic.ts';
 import { errors } from '../ir/errors.ts';
 import type { Node } from '../ir/graph.ts';
 import { unaryOps, type FloatNode } from '../ir/ops/index.ts';
-import type { Arms } from '../ir/op.ts';
+import { int, oneOf, type Arms } from '../ir/op.ts';
 import { tensorType } from '../ir/type.ts';
+import { weightForms, type WeightForm } from '../numerics/power-weights.ts';
 import { addition, difference, perChannelMap, product } from './lowering/elementwise.ts';
 import { Lowering, type Lowered } from './lowering/lowering.ts';
 import { attention, layerNorm, softmax } from './lowering/rows.ts';
@@ -21,16 +22,25 @@ import { averagePool, conv, linear, matmul, reduceMean, reduceSum } from './lowe
 import { clampCodes, copy, embedding, paddedCopy, unaryTable } from './lowering/moves.ts';
 import { definePass } from './pass.ts';
 
-export const lowerToKernels = definePass<'quant', 'kernel'>({
+export interface LowerToKernelsOptions {
+  readonly softmax: WeightForm;
+  readonly softmaxBits: number;
+}
+
+export const lowerToKernels = definePass<'quant', 'kernel', LowerToKernelsOptions>({
   name: 'lower-to-kernels',
   from: 'quant',
   to: 'kernel',
   summary: 'turn real ops on quantised types into integer kernels',
   changes: 'each rescale by its proven error bound, far below half a step',
-  options: {},
-  run: (graph, _, context) => {
+  options: {
+    softmax: oneOf('weights of attention: exact exponentials, or powers of two for targets that shift instead of multiplying', weightForms, 'exact'),
+    softmaxBits: int('bits of the codes of weights that are powers of two, 2 to 8', 4),
+  },
+  run: (graph, { softmax: form, softmaxBits }, context) => {
+    if (softmaxBits < 2 || softmaxBits > 8) throw new CompileError(errors.badOption('softmaxBits', String(softmaxBits), '2 to 8'), 'usage');
     const b = new Builder();
-    const lowering = new Lowering(b, context);
+    const lowering = new Lowering(b, context, { form, bits: softmaxBits });
     for (const input of graph.inputs) {
       const type = input.type.dtype === 'i64' ? tensorType('i32', input.type.shape) : input.type;
       if (type.dtype === 'f32') throw new CompileError(errors.internal(`input ${input.name} has no integer type`), 'internal');

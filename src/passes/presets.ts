@@ -1,6 +1,7 @@
 /** From what the user asks for to an explicit pipeline. Presets only build the list; nothing else depends on them. */
 import { CompileError } from '../ir/diagnostic.ts';
 import { errors } from '../ir/errors.ts';
+import type { WeightForm } from '../numerics/power-weights.ts';
 import { canonicalizePasses } from './canonicalize.ts';
 import type { Pipeline, Step } from './pipeline.ts';
 
@@ -16,6 +17,8 @@ export interface PresetRequest {
   readonly normalization: { readonly mean: readonly number[]; readonly std: readonly number[] } | null;
   /** `normal` by default */
   readonly effort?: Effort;
+  /** weights of attention as powers of two; `exact` by default */
+  readonly softmax?: WeightForm;
 }
 
 /** What passes that work for one width throughout aim at where bits are mixed: most layers end near it. */
@@ -27,7 +30,7 @@ const mixedAim = { weights: 4, activations: 8 };
  * as well, and what costs minutes or operations is tried too, kept where the outputs gain: ReLU in place of GELU with MLPs refitted by
  * descent, and hidden channels in groups with scales of their own.
  */
-export const presetPipeline = ({ bits, normalization, effort = 'normal', allocation = {} }: PresetRequest): Pipeline => {
+export const presetPipeline = ({ bits, normalization, effort = 'normal', allocation = {}, softmax = 'exact' }: PresetRequest): Pipeline => {
   const mixed = bits === 'mixed';
   const { weights, activations } = mixed ? mixedAim : parseBits(bits);
   const step = (pass: string, options: Step['options'] = {}): Step => ({ pass, options });
@@ -53,7 +56,7 @@ export const presetPipeline = ({ bits, normalization, effort = 'normal', allocat
     // these two act on what fit-weights leaves: all layers where it is not in the list or left out by --disable-pass
     step('quantize-weights', { bits: weights }),
     step('correct-bias'),
-    step('lower-to-kernels'),
+    step('lower-to-kernels', softmax === 'exact' ? {} : { softmax }),
     step('compose-tables'),
   ];
 };

@@ -10,6 +10,7 @@ import type { OutputDType } from '../../ir/ops/kernel-checks.ts';
 import { scaleOf, zeroOf, type UniformQuant } from '../../ir/quant.ts';
 import { tensor, tensorType, type TensorType } from '../../ir/type.ts';
 import { chooseDyadic } from '../../numerics/choose-dyadic.ts';
+import type { WeightForm } from '../../numerics/power-weights.ts';
 import type { PassContext } from '../pass.ts';
 
 /** Codes of a quantised type. */
@@ -31,16 +32,24 @@ export interface Sum {
 }
 export type Lowered = Codes | Sum;
 
+export interface SoftmaxOptions {
+  readonly form: WeightForm;
+  readonly bits: number;
+}
+
 export class Lowering {
   readonly b: Builder;
   readonly context: PassContext;
   private readonly lowered = new Map<Value, Lowered>();
   private readonly constants = new Map<Value, Value>();
-  private exponentialTable: Value | null = null;
+  private readonly exponentialTables = new Map<string, Value>();
+  /** what weights of attention are rounded to */
+  readonly softmax: SoftmaxOptions;
 
-  constructor(b: Builder, context: PassContext) {
+  constructor(b: Builder, context: PassContext, softmax: SoftmaxOptions) {
     this.b = b;
     this.context = context;
+    this.softmax = softmax;
   }
 
   define(value: Value, lowered: Lowered): void {
@@ -88,10 +97,14 @@ export class Lowering {
   words(name: string, data: Int32Array): Value {
     return this.b.constant(name, tensor(tensorType('i32', [data.length]), data));
   }
-  /** The table of exponentials, one for all attentions of the graph. */
+  /** A table of exponentials, one for all attentions of the graph that have the same. */
   exponentials(table: Int16Array): Value {
-    this.exponentialTable ??= this.b.constant('exp', tensor(tensorType('i16', [table.length]), table));
-    return this.exponentialTable;
+    const key = table.join();
+    const known = this.exponentialTables.get(key);
+    if (known !== undefined) return known;
+    const made = this.b.constant('exp', tensor(tensorType('i16', [table.length]), table));
+    this.exponentialTables.set(key, made);
+    return made;
   }
   longs(name: string, data: BigInt64Array): Value {
     return this.b.constant(name, tensor(tensorType('i64', [data.length]), data));

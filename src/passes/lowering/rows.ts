@@ -1,7 +1,7 @@
 /** Rows divided at run time: softmax, attention, layer norm. Their constants come from numerics/choose-normalize.ts. */
 import { CompileError } from '../../ir/diagnostic.ts';
 import { staticShape } from '../../ir/dim.ts';
-import { errors, placeOf } from '../../ir/errors.ts';
+import { errors, placeOf, warnings } from '../../ir/errors.ts';
 import { constantOf, type Node, type Value } from '../../ir/graph.ts';
 import type { NodeOf } from '../../ir/op.ts';
 import type * as float from '../../ir/ops/index.ts';
@@ -18,19 +18,28 @@ export const softmax = (node: NodeOf<typeof float.softmax>, lowering: Lowering):
   const chosen = chooseSoftmax({ bits: x.type.dtype === 'i16' ? 16 : 8, scaleIn: scaleOf(quantOf(x)), length: channelsOf(x), ...outputOf(node) })
     ?? outOfRange(node);
   const name = node.output.name;
+  if (lowering.softmax.form !== 'exact') lowering.context.warn(warnings.softmaxKept(node, lowering.softmax.form));
   return codes(lowering.b.emit(softmaxCodes, {
     x, fine: lowering.words(`${name}.fine`, chosen.fine), coarse: chosen.coarse && lowering.words(`${name}.coarse`, chosen.coarse),
   }, { ...chosen.attrs, to: outputDType(node.output.type) }, { replaces: node.output, type: node.output.type }));
 };
 
-/** Attention with the division deferred to one reciprocal a row. q, k and v have zero point 0. */
+/**
+ * Attention with the division deferred to one reciprocal a row. q, k and v have zero point 0. Weights of another form than `exact` are powers
+ * of two (numerics/power-weights.ts); only their table differs.
+ */
 export const attention = (node: NodeOf<typeof float.attention>, lowering: Lowering): Codes => {
   const [q, k, v] = [lowering.codes(node.inputs.q), lowering.codes(node.inputs.k), lowering.codes(node.inputs.v)];
+  const { form, bits } = lowering.softmax;
   const chosen = chooseAttention({
     scaleQ: scaleOf(quantOf(q)), scaleK: scaleOf(quantOf(k)), scaleV: scaleOf(quantOf(v)), logitScale: node.attrs.scale,
     depth: channelsOf(q) / node.attrs.heads, keys: staticShape(k.type.shape)[1],
-    magnitudeQ: magnitudeOf(q), magnitudeK: magnitudeOf(k), magnitudeV: magnitudeOf(v), ...outputOf(node),
+    magnitudeQ: magnitudeOf(q), magnitudeK: magnitudeOf(k), magnitudeV: magnitudeOf(v), powers: form === 'exact' ? null : { form, bits }, ...outputOf(node),
   }) ?? outOfRange(node);
+  if (form !== 'exact') {
+    const distinct = new Set(chosen.exp).size;
+    lowering.context.note({ site: node.output.name, text: `weights are ${form} codes of ${bits} bits, products with values are shifts`, figures: { values: distinct } });
+  }
   return codes(lowering.b.emit(attentionInt, {
     q, k, v, mask: node.inputs.mask && lowering.codes(node.inputs.mask), exp: lowering.exponentials(chosen.exp),
   }, { heads: node.attrs.heads, ...chosen.attrs, to: outputDType(node.output.type) }, { replaces: node.output, type: node.output.type }));
