@@ -56,11 +56,9 @@ const ALIGNMENT = 16;
 const PAGE_BYTES = 65536;
 /** More than steps of the networks this is for can keep busy. */
 const MOST_THREADS = 64;
-const alignUp = (address: number): number => Math.ceil(address / ALIGNMENT) * ALIGNMENT;
-
 /** Scratch memories of two threads share no line of the cache. */
 const OWN_ALIGNMENT = 64;
-const roundUp = (bytes: number): number => Math.ceil(bytes / OWN_ALIGNMENT) * OWN_ALIGNMENT;
+const alignUp = (bytes: number, alignment: number): number => Math.ceil(bytes / alignment) * alignment;
 
 const moduleBytes = (
   { loops, placeOf, constants, plan, scratchBytes }: LoweredProgram, ports: ProgramInterface, threaded: boolean,
@@ -68,7 +66,7 @@ const moduleBytes = (
   let end = 0;
   const reserve = (bytes: number): number => {
     const address = end;
-    end = alignUp(end + bytes);
+    end = alignUp(end + bytes, ALIGNMENT);
     return address;
   };
   const constantAt = new Map(constants.map((constant) => [constant, reserve(constant.length * bytesOf(constant.e))]));
@@ -83,9 +81,9 @@ const moduleBytes = (
     return base + place.offset;
   };
   const module = new Module();
-  const control = roundUp(end);
+  const control = alignUp(end, OWN_ALIGNMENT);
   const scratch = control + CONTROL_BYTES;
-  const sharing: Sharing | null = threaded ? { bytes: scratch, own: roundUp(scratchBytes), pageBytes: PAGE_BYTES, most: MOST_THREADS } : null;
+  const sharing: Sharing | null = threaded ? { bytes: scratch, own: alignUp(scratchBytes, OWN_ALIGNMENT), pageBytes: PAGE_BYTES, most: MOST_THREADS } : null;
   if (sharing === null) {
     module.memory({ initial: Math.max(1, Math.ceil(end / PAGE_BYTES)) });
     wasmPrinter(module, address).entry(loops);
