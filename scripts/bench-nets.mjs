@@ -124,13 +124,15 @@ const onThreads = async (name, count) => {
   const define = `-D${identifier(folder.manifest.name).toUpperCase()}_THREADS=${count}`;
   const before = currentLoad();
   process.env.OMP_WAIT_POLICY ??= 'passive';
-  const pairs = { C: [compiledC(folder, ['-O3']), compiledC(folder, ['-O3', '-fopenmp', define])], WebAssembly: [compiledWasm(folder), wasmOnThreads(folder, count)] };
-  const results = await compete([...(targets.includes('cpu') ? pairs.C : []), ...pairs.WebAssembly], folder.manifest.macs.total, effort, () => {});
-  const found = {};
-  for (const [i, target] of (targets.includes('cpu') ? ['C', 'WebAssembly'] : ['WebAssembly']).entries()) {
+  const pairs = {
+    ...(targets.includes('cpu') ? { C: [compiledC(folder, ['-O3']), compiledC(folder, ['-O3', '-fopenmp', define])] } : {}),
+    WebAssembly: [compiledWasm(folder), wasmOnThreads(folder, count)],
+  };
+  const results = await compete(Object.values(pairs).flat(), folder.manifest.macs.total, effort, () => {});
+  const found = Object.fromEntries(Object.keys(pairs).map((target, i) => {
     const [one, several] = results.slice(2 * i);
-    found[target] = { oneMs: one.bestMs, bestMs: several.bestMs, medianMs: several.medianMs };
-  }
+    return [target, { oneMs: one.bestMs, bestMs: several.bestMs, medianMs: several.medianMs }];
+  }));
   return { count, found, load: { before, after: currentLoad() } };
 };
 

@@ -55,8 +55,6 @@ export interface PowerTable {
   readonly table: Int16Array;
   /** the greatest entry, that of the greatest logit */
   readonly one: number;
-  /** exponents in the table, and what multiplies each of the shifted sums */
-  readonly exponents: number;
 }
 
 /** Steps of the exponent in the table, and its length; the last entry is 0. */
@@ -80,14 +78,14 @@ const tableOf = (entry: (x: number) => number): Int16Array => Int16Array.from({ 
 const log2Table = (bits: number, top: number): PowerTable => {
   const { code } = log2Quantizer(bits);
   const entry = (k: number): number => (k === 2 ** bits - 1 || k > top ? 0 : 2 ** (top - k));
-  return { table: tableOf((x) => entry(code(x))), one: 2 ** top, exponents: Math.min(top + 1, 2 ** bits - 1) };
+  return { table: tableOf((x) => entry(code(x))), one: 2 ** top };
 };
 
 const rootTable = (bits: number, [a, b]: readonly [number, number], fits: (unit: number) => number): PowerTable => {
   const top = fits(a);
   const { code } = logSqrt2Quantizer(bits);
   const entry = (k: number): number => (k === 2 ** bits - 1 || k >> 1 > top ? 0 : (k % 2 === 0 ? a : b) * 2 ** (top - (k >> 1)));
-  return { table: tableOf((x) => entry(code(x))), one: a * 2 ** top, exponents: Math.min(2 * top + 2, 2 ** bits - 1) };
+  return { table: tableOf((x) => entry(code(x))), one: a * 2 ** top };
 };
 
 /** η = 2^−n with the least Σ (x̂ − x)² over logits that are spread evenly. */
@@ -104,6 +102,5 @@ const shiftUniformTable = (bits: number, top: number): PowerTable => {
   });
   const { eta, quantizer: { code, exponent } } = made.reduce((best, one) => (one.error < best.error ? one : best));
   const entry = (q: number): number => 2 ** (top + exponent(q)) - 2 ** top * eta;
-  const distinct = new Set(Array.from({ length: 2 ** bits }, (_, q) => exponent(q)));
-  return { table: tableOf((x) => entry(code(x))), one: entry(code(1)), exponents: distinct.size };
+  return { table: tableOf((x) => entry(code(x))), one: entry(code(1)) };
 };

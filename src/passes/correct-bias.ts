@@ -16,6 +16,7 @@ import { sizeOf, staticShape } from '../ir/dim.ts';
 import { errors } from '../ir/errors.ts';
 import { constantOf, type Graph, type Node, type Value } from '../ir/graph.ts';
 import { int } from '../ir/op.ts';
+import { reals } from '../ir/ops/elements.ts';
 import { mapOperands } from '../ir/rewrite.ts';
 import { f32, tensor, type Tensor } from '../ir/type.ts';
 import { openFrontier } from '../calibration/frontier.ts';
@@ -69,7 +70,7 @@ const correct = (graph: Graph<'quant'>, targets: ReadonlyMap<string, Float64Arra
 /** target − mean of `real`, for each channel of the last axis; sums in float64, in sample order. */
 const meanShift = (real: readonly Tensor[], target: Float64Array): Float64Array => {
   const sums = new Float64Array(target.length);
-  for (const { data } of real) addRows(sums, data as Float32Array);
+  for (const one of real) addRows(sums, reals(one));
   const perChannel = (real.length * real[0].data.length) / sums.length;
   return sums.map((sum, c) => target[c] - sum / perChannel);
 };
@@ -81,7 +82,7 @@ const addRows = (sums: Float64Array, data: Float32Array): void => {
 
 /** Adds shift[c] to channel c of the last axis, in place. */
 export const addPerChannel = (one: Tensor, shift: Float64Array): void => {
-  const data = one.data as Float32Array;
+  const data = reals(one);
   const channels = shift.length;
   for (let row = 0; row < data.length; row += channels) for (let c = 0; c < channels; c++) data[row + c] += shift[c];
 };

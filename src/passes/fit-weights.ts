@@ -23,6 +23,7 @@ import type { IntegerDType } from '../ir/dtype.ts';
 import { errors } from '../ir/errors.ts';
 import { constantOf, looseConstant, usersOf, type Graph, type Node, type Value } from '../ir/graph.ts';
 import { int, joinSites, oneOf, real } from '../ir/op.ts';
+import { reals } from '../ir/ops/elements.ts';
 import { widthsOf } from '../ir/ops/widths.ts';
 import { perChannel } from '../ir/quant.ts';
 import { mapOperands } from '../ir/rewrite.ts';
@@ -241,7 +242,7 @@ class Fitting {
   private note(node: Node, target: readonly Tensor[], results: readonly Tensor[], shift: Float64Array): void {
     let [signal, noise] = [0, 0];
     target.forEach((one, i) => {
-      const [wanted, found] = [realsIn(one), realsIn(results[i])];
+      const [wanted, found] = [reals(one), reals(results[i])];
       for (let at = 0; at < wanted.length; at++) {
         const missing = found[at] - wanted[at];
         signal += wanted[at] * wanted[at];
@@ -290,11 +291,8 @@ const stepsFor = (w: Float64Array, bits: number, count: number): readonly number
   return Array.from({ length: count }, (_, i) => Math.fround((largest + ((least - largest) * i) / Math.max(1, count - 1)) / most) || 1);
 };
 
-/** Results of nodes before any rounding. */
-const realsIn = ({ data }: Tensor): Float32Array => data as Float32Array;
-
 const difference = (a: Tensor, b: Tensor): Tensor => {
-  const [left, right] = [realsIn(a), realsIn(b)];
+  const [left, right] = [reals(a), reals(b)];
   const data = new Float32Array(left.length);
   for (let i = 0; i < data.length; i++) data[i] = left[i] - right[i];
   return { type: a.type, data };
@@ -305,7 +303,7 @@ const meanDifference = (target: readonly Tensor[], found: readonly Tensor[], cha
   const sums = new Float64Array(channels);
   let rows = 0;
   target.forEach((one, s) => {
-    const [wanted, given] = [realsIn(one), realsIn(found[s])];
+    const [wanted, given] = [reals(one), reals(found[s])];
     rows += wanted.length / channels;
     for (let row = 0; row < wanted.length; row += channels) for (let c = 0; c < channels; c++) sums[c] += wanted[row + c] - given[row + c];
   });

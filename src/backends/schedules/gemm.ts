@@ -41,11 +41,17 @@ export const walkOf = (counts: readonly number[], strides: readonly number[], ru
 
 /**
  * Codes that are taken apart in registers may keep the offset 2^(bits−1) under which they are held: Σ x·code = Σ x·held − 2^(bits−1)·Σx.
- * What a row's sums begin with, in the first of the `joined` sums of each column: statements, and a vector. Null where rows are not whole vectors.
+ * For each row what its sums begin with, in the first of the `joined` sums of each column: statements, and a vector. Null where rows are not whole vectors.
  */
-export const heldStart = (row: Address, { bits, counts, padded, bytes }: Walk, joined: number, d: 2 | 4, lanes: number): { readonly setup: readonly Stmt[]; readonly start: Expr } | null => {
+export const heldStarts = (rows: readonly Address[], { bits, counts, padded, bytes }: Walk, joined: number, d: 2 | 4, lanes: number): readonly HeldStart[] | null =>
+  (bits === 8 || !bytes || product(counts) !== 1 || padded % (d * lanes) !== 0 ? null : rows.map((row) => heldStart(row, bits, padded, joined, d, lanes)));
+
+interface HeldStart {
+  readonly setup: readonly Stmt[];
+  readonly start: Expr;
+}
+const heldStart = (row: Address, bits: StoredBits, padded: number, joined: number, d: 2 | 4, lanes: number): HeldStart => {
   const step = d * lanes;
-  if (bits === 8 || !bytes || product(counts) !== 1 || padded % step !== 0) return null;
   const k = index('k', padded / step);
   const [parts, start] = [variable('parts', 'i32', lanes), variable('start', 'i32', lanes)];
   const offsets = literal(-(2 ** (bits - 1)), d === 2 ? 'i16' : 'i8', step);
@@ -154,17 +160,16 @@ const tileFn = (name: string, { rows, panels, walk, rowA, rowOut, a, b, rescale:
   const weightAt = (offset: number): Address =>
     at(right, offset, ...outer.map((o, i) => [o, (product(walk.counts.slice(i + 1)) * k.count * perIteration)] as const), [k, perIteration]);
   const planes = walk.bits === 8 ? null : list(panels, (p) => loadPlanes(weightAt(p * panel), block, walk.bits, block, 'i16'));
-  const starts = planes === null || d !== 2 || lanes === 1 ? null : list(rows, (r) => heldStart(at(left, r * rowA), walk, 1, 2, lanes));
-  const held = starts !== null && !starts.includes(null);
+  const starts = planes === null || d !== 2 || lanes === 1 ? null : heldStarts(list(rows, (r) => at(left, r * rowA)), walk, 1, 2, lanes);
   /**
    * A byte of two codes of 4 bits is 16·upper + lower, and both are multiplied by the same x: Σ x·lower = Σ x·byte − 16·Σ x·upper, where
    * bytes need no mask. With the sums of the upper codes begun at −8·Σx, those of the bytes begin at −(16 + 1)·8·Σx.
    */
-  const byBytes = held && walk.bits === 4 && perPanel === 2 && steps === 1 && walk.run <= BYTES_MOST;
+  const byBytes = starts !== null && walk.bits === 4 && perPanel === 2 && steps === 1 && walk.run <= BYTES_MOST;
   const weight = (step: number, j: number): Expr => {
     if (byBytes && j % 2 === 0) return planes![j / 2].bytes[0][0];
     const [p, number] = [Math.floor(j / perPanel), step * perPanel + (j % perPanel)];
-    return planes === null ? load(weightAt(p * panel + number * block), block, wide) : codesOf(planes[p], number, walk.bits, 'i16', held);
+    return planes === null ? load(weightAt(p * panel + number * block), block, wide) : codesOf(planes[p], number, walk.bits, 'i16', starts !== null);
   };
   const inner: Stmt[] = [
     ...(planes?.flatMap(({ setup }) => setup) ?? []),
@@ -192,9 +197,10 @@ const tileFn = (name: string, { rows, panels, walk, rowA, rowOut, a, b, rescale:
       second === null ? null : { from: at(second, r * rowOut + group * run), stride: 1 },
     )).flat()];
   }).flat();
-  return fn(name, { buffers: [result, left, right, ...rescale.buffers], values: rescale.values },
-    [...(held ? starts.flatMap((one, r) => [...one!.setup, ...sums[r].map((v, j) => set(v, byBytes && j % 2 === 0 ? mul(one!.start, 17) : one!.start))]) : sums.flat().map((v) => set(v, zero('i32', lanes)))), ...loops,
-    ...(byBytes ? sums.flatMap((row) => list(panels, (p) => set(row[2 * p], sub(row[2 * p], shl(row[2 * p + 1], 4))))) : []), ...prepared.setup, ...finish]);
+  const begin = starts === null ? sums.flat().map((v) => set(v, zero('i32', lanes)))
+    : starts.flatMap(({ setup, start }, r) => [...setup, ...sums[r].map((v, j) => set(v, byBytes && j % 2 === 0 ? mul(start, 17) : start))]);
+  const lower = byBytes ? sums.flatMap((row) => list(panels, (p) => set(row[2 * p], sub(row[2 * p], shl(row[2 * p + 1], 4))))) : [];
+  return fn(name, { buffers: [result, left, right, ...rescale.buffers], values: rescale.values }, [...begin, ...loops, ...lower, ...prepared.setup, ...finish]);
 };
 
 /** Elements of a row for which 255·(255 + 136)·2^14 < 2^31. */

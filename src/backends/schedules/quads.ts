@@ -18,7 +18,7 @@
 import { add, at, buffer, call, dot, fn, grid, index, list, load, loop, moved, reduce, set, splat, store, variable, zero } from '../../loops/build.ts';
 import type { Address, Buffer, Contents, Elem, Fn, Index, Stmt } from '../../loops/types.ts';
 import { codesOf, fieldsOf, loadPlanes, packedLength, unpack } from './codes.ts';
-import { FEW_ROWS, heldStart, multiply, packedPanels, within, type Places, type TileShape, type Walk } from './gemm.ts';
+import { FEW_ROWS, heldStarts, multiply, packedPanels, within, type Places, type TileShape, type Walk } from './gemm.ts';
 import { emptyLike, perChannel, product, type ScheduleContext } from './kernel.ts';
 import { collapse, overNest } from './nest.ts';
 import { makeRescale, type Rescale, type RescaleClass } from './rescale.ts';
@@ -153,14 +153,13 @@ const tileFn = (name: string, { rows, width, walk, rowA, rowOut, rescale: shape,
     at(right, offset, ...outer.map((o, i) => [o, product(walk.counts.slice(i + 1)) * k.count * perIteration] as const), [k, perIteration]);
   const placeOf = (j: number): number => Math.floor(j / vectors) * panel + (j % vectors) * d * lanes;
   const planes = packed ? list(total, (j) => loadPlanes(weightAt(placeOf(j)), STEP, walk.bits, d * lanes, d === 2 ? 'i16' : 'u8')) : null;
-  const starts = planes === null ? null : list(rows, (r) => heldStart(at(left, r * rowA), walk, joined, d, lanes));
-  const held = starts !== null && !starts.includes(null);
+  const starts = planes === null ? null : heldStarts(list(rows, (r) => at(left, r * rowA)), walk, joined, d, lanes);
   const step = (number: number): readonly Stmt[] => {
     const a = list(rows, (r) => variable(`a${r}`, quads.a, d * lanes));
     const b = list(total, (j) => variable(`b${j}`, wide, d * lanes));
     const loadA = (r: number): Stmt =>
       set(a[r], splat(at(left, r * rowA + number * QUAD, ...outer.map((o, i) => [o, walk.strides[i]] as const), [k, span * QUAD]), QUAD, (d * lanes) / QUAD, quads.a));
-    const loadB = (j: number): Stmt => set(b[j], planes === null ? load(weightAt(placeOf(j)), d * lanes, wide) : codesOf(planes[j], number, walk.bits, wide, held));
+    const loadB = (j: number): Stmt => set(b[j], planes === null ? load(weightAt(placeOf(j)), d * lanes, wide) : codesOf(planes[j], number, walk.bits, wide, starts !== null));
     const product = (r: number, j: number): Stmt => set(sums[r][j], dot(d, sums[r][j], a[r], b[j], quads.paired), { pin: true });
     return rows < b.length
       ? [...a.map((_, r) => loadA(r)), ...b.flatMap((_, j) => [loadB(j), ...a.map((_a, r) => product(r, j))])]
@@ -180,9 +179,9 @@ const tileFn = (name: string, { rows, width, walk, rowA, rowOut, rescale: shape,
       second === null ? null : { from: at(second, r * rowOut + group * run), stride: 1 },
     )).flat()];
   }).flat();
-  const begin = sums.flatMap((row, r) => [...(held ? starts[r]!.setup : []), ...row.map((v, j) => {
-    const known = quads.rebased ? load(at(first, j * lanes), lanes) : null;
-    return set(v, !held ? known ?? zero('i32', lanes) : known === null ? starts[r]!.start : add(known, starts[r]!.start));
+  const begin = sums.flatMap((row, r) => [...(starts?.[r].setup ?? []), ...row.map((v, j) => {
+    const known = [...(quads.rebased ? [load(at(first, j * lanes), lanes)] : []), ...(starts === null ? [] : [starts[r].start])];
+    return set(v, known.length === 0 ? zero('i32', lanes) : known.reduce((a, b) => add(a, b)));
   })]);
   return fn(name, { buffers: [result, left, right, ...(quads.rebased ? [first] : []), ...rescale.buffers], values: rescale.values },
     [...begin, ...loops, ...prepared.setup, ...finish]);

@@ -106,14 +106,13 @@ const channelwise: ChannelRule<OneOperand> = {
 const clip: ChannelRule<NodeOf<typeof float.clip>> = {
   relate: (node, to) => (isOneSided(node) || ceilingOf(node) !== null ? homogeneous : elementwise).relate(node, to),
   fold: (node, by) => {
-    const ceiling = ceilingOf(node);
     if (isOneSided(node)) return homogeneous.fold(node, by);
-    if (ceiling === null || isUnscaled(by.change(node.output))) return elementwise.fold(node, by);
-    return by.change(node.output).scale!.every((s) => s <= 1) ? homogeneous.fold(node, by) : null;
+    const [ceiling, { scale }] = [ceilingOf(node), by.change(node.output)];
+    if (ceiling === null || scale === null) return elementwise.fold(node, by);
+    return scale.every((s) => s <= 1) ? homogeneous.fold(node, by) : null;
   },
 };
 const isOneSided = ({ attrs: { high, low } }: NodeOf<typeof float.clip>): boolean => high === Infinity && (low === 0 || low === -Infinity);
-const isUnscaled = ({ scale }: Change): boolean => scale === null;
 
 /**
  * The ceiling of a clip that starts at 0, as ReLU6 does; null for other nodes. Under a scale s ≤ 1 the same ceiling lets s·ceiling through, less
