@@ -26,7 +26,7 @@ const closureOf = (files) => {
   const visit = (file) => {
     if (found.has(file) || unread.has(file)) return;
     found.add(file);
-    for (const [, path] of readFileSync(file, 'utf8').matchAll(/from '(\.[^']*)'/g)) visit(join(dirname(file), path));
+    for (const [, path] of readFileSync(file, 'utf8').matchAll(/from ['"](\.[^'"]*)['"]/g)) visit(join(dirname(file), path));
   };
   files.map((file) => join(dist, file)).filter(existsSync).forEach(visit);
   return [...found].sort();

@@ -21,7 +21,7 @@ import { layersOf, tiedByReading, tiedHeads, type Layer } from './layers.ts';
 import { measures } from './measures.ts';
 import { frameOf, programmeOf, widthsOf, type Material, type Modelled } from './modelling.ts';
 import { isFeasible, type Assignment } from './programme.ts';
-import { judged, objectiveIn, refined, type Comparison, type Objective } from './refine.ts';
+import { bestAmong, judged, objectiveIn, refined, stepsAround, type Comparison, type Objective, type Refinement } from './refine.ts';
 import { baseWidths, type LossTable } from './sensitivity.ts';
 import { smallestWithin, type Dropped } from './smallest.ts';
 import { defaultSolverOptions, solve, type Engine, type Solution, type SolverOptions } from './solver.ts';
@@ -56,9 +56,14 @@ export interface Allocation {
   readonly drop: Dropped | null;
 }
 
-/** Multiplications that the table of sensitivities may take; it decides on how many samples layers are measured. */
-const WORK = 4e10;
+/**
+ * Multiplications that judgements may take, which decides on how many samples each is made: one of a whole network, all those of the table
+ * of sensitivities together, and all steps around one network together.
+ */
+const WORK = { whole: 4e9, table: 4e10, steps: 4e10 };
 const FEWEST_SAMPLES = 8;
+/** Choices of a layer that are measured around a network: one wider, one narrower. */
+const STEPS = 2;
 
 export const allocate = async (graph: Graph<'float'>, request: AllocationRequest, context: PassContext, engine: Engine): Promise<Allocation> => {
   const { budget } = request;
@@ -76,12 +81,20 @@ export const allocate = async (graph: Graph<'float'>, request: AllocationRequest
   const useful = choices.map((list, i) => withoutUseless(list, layers[i], meters));
   const groups = request.activations.length > 1 ? tiedByReading(graph, layers) : tiedHeads(graph, layers);
   const { samples } = context.calibration;
-  const count = samplesFor(graph, layers, useful, Math.min(request.samples, samples.count));
+  const most = Math.min(request.samples, samples.count);
+  const affordable = (work: number, each: number): number => Math.max(Math.min(FEWEST_SAMPLES, most), Math.min(most, Math.floor(work / each)));
+  const counts = {
+    whole: affordable(WORK.whole, layers.reduce((sum, { macs }) => sum + macs, 1)),
+    table: affordable(WORK.table, tailWork(graph, layers, (i) => useful[i].length)),
+    steps: affordable(WORK.steps, tailWork(graph, layers, () => STEPS)),
+  };
   // weights are fitted on the first samples, so the last ones tell more
-  const judge = await openJudge(graph, { samples: lastSamples(samples, count), labels: null }, count);
+  const count = Math.max(counts.whole, counts.table, counts.steps);
+  const all = await openJudge(graph, { samples: lastSamples(samples, count), labels: null }, count);
+  const judge = all.onFirst(counts.whole);
   const workings: Workings = { layers, choices: useful, groups, meters, prices, kept, engine, judge };
   checkKept(workings, request.keep);
-  const content = digestOf(new TextEncoder().encode(JSON.stringify([printGraph(graph), samples.digest, judge.count, context.rest.map(({ pass, options }) => [pass.name, options])])));
+  const content = digestOf(new TextEncoder().encode(JSON.stringify([printGraph(graph), samples.digest, count, context.rest.map(({ pass, options }) => [pass.name, options])])));
   const remember = async <T>(key: string, compute: () => Promise<T>): Promise<T> => {
     const known = context.store?.get(`${content} ${key}`);
     if (known !== undefined) return known as T;
@@ -91,30 +104,32 @@ export const allocate = async (graph: Graph<'float'>, request: AllocationRequest
   };
   const measure = measures.find(({ name }) => name === request.measure)!;
   const tables = await measure.tables({
-    graph, layers, choices: useful, variants, judge, context, remember, progress: (done, total) => context.progress(`sensitivity (${measure.name})`, done, total),
+    graph, layers, choices: useful, variants, judge: all.onFirst(counts.table), context, remember, progress: (done, total) => context.progress(`sensitivity (${measure.name})`, done, total),
   });
   const trial = openTrial(variants, context, judge);
-  const search = openSearch(workings, tables, { variants, judge, remember }, trial, { ...defaultSolverOptions, gap: request.gap, seconds: request.seconds }, context);
+  const search = openSearch(workings, tables, { variants, judge, single: all.onFirst(counts.steps), remember }, trial, { ...defaultSolverOptions, gap: request.gap, seconds: request.seconds }, context);
   if (budget.drop !== null) return smallestWithin(budget.drop, search, workings, variants, context, trial, graph);
   const best = await search.fitting(meters);
   const uniform = await search.widestUniform(meters);
   const objective = objectiveIn((uniform ?? best.candidate).judgement);
   // rounded together, uniform weights make up for each other better than composing foretold: then its neighbourhood is worth a try
-  const near = uniform !== null && objective(uniform.judgement) < objective(best.candidate.judgement) ? await search.nearUniform(meters) : null;
+  const near = uniform !== null && objective(uniform.judgement) < objective(best.candidate.judgement) ? await search.nearUniform(meters, objective, uniform) : null;
   const candidates = [best.candidate, ...(near === null ? [] : [near]), ...(uniform === null ? [] : [uniform])];
   const chosen = candidates.reduce((least, one) => (objective(one.judgement) < objective(least.judgement) ? one : least));
   return { chosen, candidates, table: best.table, workings, drop: null };
 };
 
-/** Samples that all layers can be measured on at all their widths, each from itself on. */
-const samplesFor = (graph: Graph<'float'>, layers: readonly Layer[], choices: Workings['choices'], most: number): number => {
+/** Multiplications for one sample when the network is run from each layer on, as often as there are choices of it. */
+const tailWork = (graph: Graph<'float'>, layers: readonly Layer[], choices: (layer: number) => number): number => {
   const position = new Map(graph.nodes.map((node, i) => [node, i]));
   const after = (layer: Layer): number => layers.reduce((sum, { node, macs }) => sum + (position.get(node)! >= position.get(layer.node)! ? macs : 0), 0);
-  const work = layers.reduce((sum, layer, i) => sum + choices[i].length * after(layer), 0) || 1;
-  return Math.max(Math.min(FEWEST_SAMPLES, most), Math.min(most, Math.floor(WORK / work)));
+  return layers.reduce((sum, layer, i) => sum + choices(i) * after(layer), 1);
 };
 
 // ---- the search within limits
+
+/** Networks near a uniform one that are tried out, each with half as many steps as the one before. */
+const MOST_ATTEMPTS = 5;
 
 export interface Found {
   readonly candidate: Candidate;
@@ -136,8 +151,8 @@ export interface Search {
   fitting(meters: readonly Meter[]): Promise<Found>;
   /** null where none fits */
   widestUniform(meters: readonly Meter[]): Promise<Candidate | null>;
-  /** that one refined; null where none fits, or nothing near it is better */
-  nearUniform(meters: readonly Meter[]): Promise<Candidate | null>;
+  /** a network some steps from that one which proves better as a whole; null where none fits or was found */
+  nearUniform(meters: readonly Meter[], objective: Objective, uniform: Candidate): Promise<Candidate | null>;
 }
 
 const openSearch = (workings: Workings, tables: readonly LossTable[], comparison: Comparison, trial: Trial, options: SolverOptions, context: PassContext): Search => {
@@ -158,13 +173,12 @@ const openSearch = (workings: Workings, tables: readonly LossTable[], comparison
     const losses = judgements.map(objective);
     return drafts[losses.indexOf(Math.min(...losses))];
   };
-  const around = async ({ name, model, assignment: from, solution }: Omit<Draft, 'table'>, material: Material, limits: readonly number[]): Promise<Candidate> => {
-    const assignment = await refined(from, {
-      material, limits, engine, options, comparison, objective: objective!, progress: (done, total) => context.progress('refine', done, total),
-    });
-    const changed = assignment.filter((choice, g) => choice !== from[g]).length;
+  const request = (material: Material, limits: readonly number[]): Refinement => ({
+    material, limits, engine, options, comparison, objective: objective!, progress: (done, total) => context.progress('refine', done, total),
+  });
+  const tryOut = (name: string, model: Modelled, from: Assignment, to: Assignment, material: Material, solution: Solution): Promise<Candidate> => {
     context.progress('try out widths', 0, 2);
-    return trial.of({ name, widths: widthsOf(material, model, assignment), solution, refined: changed });
+    return trial.of({ name, widths: widthsOf(material, model, to), solution, refined: to.filter((choice, g) => choice !== from[g]).length });
   };
   let solution: Solution | null = null;
   return {
@@ -172,20 +186,28 @@ const openSearch = (workings: Workings, tables: readonly LossTable[], comparison
     async fitting(meters) {
       let last: Draft | null = null;
       const candidate = await withinReally(meters, async (limits) => {
-        last = await start(meters, limits);
-        solution = last.solution;
-        return around(last, { ...workings, meters }, limits);
+        const { name, model, assignment, solution: own } = last = await start(meters, limits);
+        solution = own;
+        const material = { ...workings, meters };
+        return tryOut(name, model, assignment, await refined(assignment, request(material, limits)), material, own);
       });
       return { candidate, table: last!.table };
     },
-    async nearUniform(meters) {
+    async nearUniform(meters, real, uniform) {
       const material = { ...workings, meters };
-      const candidate = await withinReally(meters, async (limits) => {
-        const [uniform] = uniformsWithin(material, limits);
-        if (uniform === undefined) throw new CompileError(errors.noAllocation(options.seconds), 'budget');
-        return around({ ...uniform, solution: solution! }, material, limits);
-      }).catch(infeasible);
-      return candidate === null || candidate.refined === 0 ? null : candidate;
+      const limits = meters.map(({ most }) => most);
+      const start = uniformsWithin(material, limits).find(({ name }) => name === uniform.name)!;
+      const steps = await stepsAround(start.assignment, request(material, limits));
+      for (let most = Infinity, attempt = 0; most >= 1 && attempt < MOST_ATTEMPTS; attempt++) {
+        const candidate = await withinReally(meters, async (tightened) => {
+          const to = await bestAmong(start.assignment, steps, request(material, tightened), most);
+          return tryOut(start.name, start.model, start.assignment, to, material, solution!);
+        }).catch(infeasible);
+        if (candidate === null || candidate.refined === 0) return null;
+        if (real(candidate.judgement) < real(uniform.judgement)) return candidate;
+        most = Math.floor(Math.min(most, candidate.refined) / 2);
+      }
+      return null;
     },
     async widestUniform(meters) {
       const material = { ...workings, meters };

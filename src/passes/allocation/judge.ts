@@ -32,6 +32,8 @@ export interface Judge {
   readonly samples: Samples;
   /** `from`: what a graph that begins in the middle takes, sample by sample */
   of(graph: Graph<'float' | 'quant'>, from?: Samples): Promise<Judgement>;
+  /** a judge on the first of these samples */
+  onFirst(count: number): Judge;
 }
 
 /** An output of more axes than this is an image or a map, not rows of classes. */
@@ -83,10 +85,10 @@ export const openJudge = async (reference: Graph<'float'>, { samples, labels }: 
   const classes = classesOf(reference);
   const probabilities = classes !== null && areProbabilities(exact[0][0], classes);
   const believed = classes === null ? [] : exact.map(([first]) => rowsOf(first, classes, probabilities));
-  return {
-    count, classes, samples,
+  const judgeOn = (own: number): Judge => ({
+    count: own, classes, samples, onFirst: (fewer) => judgeOn(Math.min(own, fewer)),
     async of(graph, from = samples) {
-      const found = await outputsOf(graph, from, count, progress);
+      const found = await outputsOf(graph, from, own, progress);
       const sums = exact[0].map(() => ({ signal: 0, noise: 0 }));
       let [kl, drop, rows] = [0, 0, 0];
       found.forEach((outputs, i) => {
@@ -113,5 +115,6 @@ export const openJudge = async (reference: Graph<'float'>, { samples, labels }: 
       const noise = sums.reduce((sum, one) => sum + (one.signal === 0 ? Number(one.noise > 0) : one.noise / one.signal), 0) / sums.length;
       return { noise, kl: classes === null ? null : Math.max(0, kl / rows), drop: classes === null ? null : drop / rows };
     },
-  };
+  });
+  return judgeOn(count);
 };

@@ -58,5 +58,5 @@ const lossAt = (table: LossTable, layer: number, widths: ChosenWidths): number =
   return 0;
 };
 
-export const widthsOf = ({ groups, layers }: Material, { options }: Modelled, assignment: Assignment): Widths =>
+export const widthsOf = ({ groups, layers }: Material, { options }: Pick<Modelled, 'options'>, assignment: Assignment): Widths =>
   new Map(groups.flatMap((group, g) => group.map((i, m) => [layers[i].name, options[g][assignment[g]][m]] as const)));

@@ -5,8 +5,8 @@
  */
 import { printWidths, type ChosenWidths } from '../../ir/ops/widths.ts';
 import type { Judge, Judgement } from './judge.ts';
-import { frameOf, widthsOf, type Material, type Modelled } from './modelling.ts';
-import type { Assignment } from './programme.ts';
+import { frameOf, widthsOf, type Material } from './modelling.ts';
+import type { Assignment, Programme } from './programme.ts';
 import { solve, type Engine, type SolverOptions } from './solver.ts';
 import { openTails } from './tails.ts';
 import type { Variants, Widths } from './variants.ts';
@@ -21,7 +21,10 @@ export const objectiveIn = (unit: Judgement): Objective => ({ kl, noise }) => {
 
 export interface Comparison {
   readonly variants: Variants;
+  /** of whole networks */
   readonly judge: Judge;
+  /** of single steps, of which there are many: on fewer samples */
+  readonly single: Judge;
   remember<T>(key: string, measure: () => Promise<T>): Promise<T>;
 }
 
@@ -30,7 +33,7 @@ export const keyOf = (widths: Widths): string => [...widths].map(([name, own]) =
 
 /** Judgement of the composed network. */
 export const judged = ({ variants, judge, remember }: Comparison, widths: Widths): Promise<Judgement> =>
-  remember(`network ${keyOf(widths)}`, async () => judge.of(await variants.composed(widths)));
+  remember(`network on ${judge.count} ${keyOf(widths)}`, async () => judge.of(await variants.composed(widths)));
 
 export interface Refinement {
   readonly material: Material;
@@ -47,20 +50,15 @@ const ROUNDS = 2;
 const WORTHWHILE = 0.01;
 
 export const refined = async (start: Assignment, refinement: Refinement): Promise<Assignment> => {
-  const { material, limits, engine, options, comparison, objective } = refinement;
+  const { material, limits, comparison, objective } = refinement;
   const model = frameOf(material, limits);
+  const lossOf = async (assignment: Assignment): Promise<number> => objective(await judged(comparison, widthsOf(material, model, assignment)));
   let current = start;
-  let loss = objective(await judged(comparison, widthsOf(material, model, current)));
+  let loss = await lossOf(current);
   for (let round = 0; round < ROUNDS; round++) {
-    const steps = await stepsAround(current, loss, model, refinement, round);
-    const local = {
-      limits: model.programme.limits,
-      groups: model.programme.groups.map(({ name, choices }, g) => ({ name, choices: steps[g].map(({ choice, gain }) => ({ ...choices[choice], loss: -gain })) })),
-    };
-    const solution = await solve(local, engine, options);
-    const next = solution.assignment.map((choice, g) => steps[g][choice].choice);
+    const next = await bestAmong(current, await stepsAround(current, refinement, { done: round, of: ROUNDS }), refinement);
     if (next.every((choice, g) => choice === current[g])) break;
-    const found = objective(await judged(comparison, widthsOf(material, model, next)));
+    const found = await lossOf(next);
     if (found >= loss) break;
     const gain = 1 - found / loss;
     [current, loss] = [next, found];
@@ -69,31 +67,51 @@ export const refined = async (start: Assignment, refinement: Refinement): Promis
   return current;
 };
 
+/** For each group its own choice and those next to it, with what they gain. */
+export type Steps = readonly (readonly { readonly choice: number; readonly gain: number }[])[];
+
+/** The best assignment among the steps within the limits; `most`: groups that may leave where they stand. */
+export const bestAmong = async (current: Assignment, steps: Steps, { material, limits, engine, options }: Refinement, most = Infinity): Promise<Assignment> => {
+  const { programme } = frameOf(material, limits);
+  const bounded = Number.isFinite(most);
+  const local: Programme = {
+    limits: [...programme.limits, ...(bounded ? [{ resource: 'changes', most }] : [])],
+    groups: programme.groups.map(({ name, choices }, g) => ({
+      name,
+      choices: steps[g].map(({ choice, gain }) => ({
+        ...choices[choice], loss: -gain, usage: [...choices[choice].usage, ...(bounded ? [Number(choice !== current[g])] : [])],
+      })),
+    })),
+  };
+  const solution = await solve(local, engine, options);
+  return solution.assignment.map((choice, g) => steps[g][choice].choice);
+};
+
 /** For each group where it stands and one step up and down, with the measured gain; a step to more bits gains at least nothing. */
-const stepsAround = async (
-  current: Assignment, loss: number, model: Modelled, { material, comparison, objective, progress }: Refinement, round: number,
-): Promise<readonly (readonly { readonly choice: number; readonly gain: number }[])[]> => {
-  const { variants, judge, remember } = comparison;
-  const widths = widthsOf(material, model, current);
+export const stepsAround = async (current: Assignment, { material, limits, comparison, objective, progress }: Refinement, round = { done: 0, of: 1 }): Promise<Steps> => {
+  const { variants, single, remember } = comparison;
+  const { options } = frameOf(material, limits);
+  const widths = widthsOf(material, { options }, current);
   const key = keyOf(widths);
   const base = await variants.composed(widths);
-  const tails = openTails(base, judge, material.layers.map(({ name }) => name));
+  const loss = objective(await judged({ ...comparison, judge: single }, widths));
+  const tails = openTails(base, single, material.layers.map(({ name }) => name));
   const found: { readonly choice: number; readonly gain: number }[][] = [];
   for (const [g, members] of material.groups.entries()) {
-    progress(round * material.groups.length + g, ROUNDS * material.groups.length);
+    progress(round.done * material.groups.length + g, round.of * material.groups.length);
     const own = [{ choice: current[g], gain: 0 }];
-    for (const choice of nextTo(model.options[g], current[g])) {
-      const to = model.options[g][choice];
+    for (const choice of nextTo(options[g], current[g])) {
+      const to = options[g][choice];
       const judgement = await remember(`${key} but ${members.map((i, m) => `${material.layers[i].name}=${printWidths(to[m])}`).join(' ')}`, async () => {
-        if (to.some(({ activations }, m) => activations !== model.options[g][current[g]][m].activations)) {
-          return judge.of(await variants.composed(new Map([...widths, ...members.map((i, m) => [material.layers[i].name, to[m]] as const)])));
+        if (to.some(({ activations }, m) => activations !== options[g][current[g]][m].activations)) {
+          return single.of(await variants.composed(new Map([...widths, ...members.map((i, m) => [material.layers[i].name, to[m]] as const)])));
         }
         let graph = base;
         for (const [m, i] of members.entries()) if (to[m].weights !== null) graph = await variants.withWeight(graph, material.layers[i], to[m].weights);
         return tails.of(graph, material.layers[members[0]].name);
       });
       const gain = loss - objective(judgement);
-      own.push({ choice, gain: isWider(to, model.options[g][current[g]]) ? Math.max(0, gain) : Math.min(0, gain) });
+      own.push({ choice, gain: isWider(to, options[g][current[g]]) ? Math.max(0, gain) : Math.min(0, gain) });
     }
     found.push(own);
   }

@@ -6,13 +6,14 @@ import { Builder } from '../../../src/ir/build.ts';
 import { sizeOf } from '../../../src/ir/dim.ts';
 import type { Graph, Value } from '../../../src/ir/graph.ts';
 import { add, linear, relu } from '../../../src/ir/ops/index.ts';
+import type { ChosenWidths } from '../../../src/ir/ops/widths.ts';
 import { f32, tensor } from '../../../src/ir/type.ts';
 import { createRandom, type Random } from '../../../src/numerics/random.ts';
 import { allocateBits } from '../../../src/passes/allocate-bits.ts';
 import { openJudge } from '../../../src/passes/allocation/judge.ts';
-import { layersOf } from '../../../src/passes/allocation/layers.ts';
+import { layersOf, type Layer } from '../../../src/passes/allocation/layers.ts';
 import { measures } from '../../../src/passes/allocation/measures.ts';
-import { judged, objectiveIn, refined } from '../../../src/passes/allocation/refine.ts';
+import { bestAmong, judged, objectiveIn, refined } from '../../../src/passes/allocation/refine.ts';
 import { glpkEngine } from '../../../src/passes/allocation/glpk.ts';
 import { programmeOf, widthsOf, type Material } from '../../../src/passes/allocation/modelling.ts';
 import { defaultSolverOptions, solve } from '../../../src/passes/allocation/solver.ts';
@@ -105,26 +106,44 @@ it('importance is less for a layer that hardly changes what it reads', async () 
 });
 
 describe('measuring around an answer', () => {
+  const bytesOf = ({ parameters }: Layer, { weights }: ChosenWidths): number => (parameters * weights!) / 8;
+  const materialOf = ({ layers, choices }: Probe): Material => ({
+    layers, choices, groups: layers.map((_, i) => [i]), kept: layers.map(() => null),
+    meters: [{ resource: 'size', target: 'any', label: 'size on any', most: 0, fixed: 0, resolution: 0, cost: bytesOf }],
+  });
   it('mends one that bad losses led to, within the same limits', async () => {
     const probe = await probeOf(sideBySide());
-    const { layers, choices, variants, judge } = probe;
-    const material: Material = {
-      layers, choices, groups: layers.map((_, i) => [i]), kept: layers.map(() => null),
-      meters: [{ resource: 'size', target: 'any', label: 'size on any', most: 0, fixed: 0, resolution: 0, cost: ({ parameters }, { weights }) => (parameters * weights!) / 8 }],
-    };
-    const limits = [layers.reduce((sum, { parameters }) => sum + (parameters * 4) / 8, 0)];
+    const { layers, variants, judge } = probe;
+    const material = materialOf(probe);
+    const limits = [layers.reduce((sum, layer) => sum + bytesOf(layer, { weights: 4, activations: 8 }), 0)];
     // as if the layer on the grid were the one that suffers
     const wrong = programmeOf(material, { name: 'wrong', loss: (i, { weights }) => (layers[i].name === 'grid' ? 1000 : 1) * 4 ** -weights! }, limits);
     const engine = await glpkEngine();
     const { assignment } = await solve(wrong.programme, engine);
-    const comparison = { variants, judge, remember: probe.remember };
+    const comparison = { variants, judge, single: judge, remember: probe.remember };
     const before = await judged(comparison, widthsOf(material, wrong, assignment));
     const objective = objectiveIn(before);
     const better = await refined(assignment, { material, limits, engine, options: defaultSolverOptions, comparison, objective, progress: () => undefined });
     const widths = widthsOf(material, wrong, better);
     expect(objective(await judged(comparison, widths))).toBeLessThan(0.5);
     expect(widths.get('fragile')!.weights).toBeGreaterThan(widths.get('grid')!.weights!);
-    expect(layers.reduce((sum, { name, parameters }) => sum + (parameters * widths.get(name)!.weights!) / 8, 0)).toBeLessThanOrEqual(limits[0]);
+    expect(layers.reduce((sum, layer) => sum + bytesOf(layer, widths.get(layer.name)!), 0)).toBeLessThanOrEqual(limits[0]);
+  });
+  it('takes the most gainful steps where only some layers may change', async () => {
+    const probe = await probeOf(sideBySide());
+    const material = materialOf(probe);
+    // all four at 4 bits; a step up costs as much as a step down gives
+    const start = probe.layers.map(() => BITS.indexOf(4));
+    const limits = [probe.layers.reduce((sum, layer) => sum + 2 * bytesOf(layer, { weights: 4, activations: 8 }), 0)];
+    const gains = [1, 5, 3, 2];
+    const steps = gains.map((gain) => [{ choice: 1, gain: 0 }, { choice: 2, gain }, { choice: 0, gain: -1 }]);
+    const engine = await glpkEngine();
+    const asked = { material, limits, engine, options: defaultSolverOptions, comparison: { ...probe, single: probe.judge }, objective: () => 0, progress: () => undefined };
+    const changed = async (most: number): Promise<readonly number[]> => (await bestAmong(start, steps, asked, most)).flatMap((choice, i) => (choice === start[i] ? [] : [i]));
+    expect(await changed(0)).toEqual([]);
+    expect(await changed(1)).toEqual([1]);
+    expect(await changed(2)).toEqual([1, 2]);
+    expect(await changed(Infinity)).toEqual([0, 1, 2, 3]);
   });
 });
 
