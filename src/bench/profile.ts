@@ -83,6 +83,8 @@ export interface ProfileRequest {
 /** Kernels that are compiled together; what is lost when the command is interrupted. */
 const GROUP = 12;
 const WARM_MS = 5;
+/** A kernel's time is taken in so many parts, all kernels of a group in turns: what else the machine does for a while then slows a part of each, not all of one. */
+const ROUNDS = 6;
 
 /** Times what is not known yet. Returns the timings of all kernels asked for, and how many of them are new. */
 export const profile = async ({ kernels, targets, ms, cflags, progress, known, save }: ProfileRequest): Promise<{ readonly timings: readonly Timing[]; readonly added: number }> => {
@@ -122,13 +124,11 @@ const timeEach = async (kernels: readonly Kernel[], target: Variant | 'wasm', ms
   const graphs = kernels.map(kernelGraph);
   const side = await (target === 'wasm' ? wasmSteps(graphs) : cSteps(graphs, target, cflags));
   try {
-    const found: Times[] = [];
-    for (const i of kernels.keys()) {
-      // the engine compiles what runs often; what it makes of it comes into use with the next round
-      for (let round = 0; round < (target === 'wasm' ? 4 : 1); round++) await side.each(i, WARM_MS);
-      found.push(joined([(await side.each(i, ms / 2))!, (await side.each(i, ms / 2))!]));
-    }
-    return found;
+    const parts = kernels.map((): Times[] => []);
+    // the engine compiles what runs often; what it makes of it comes into use with the next round
+    for (const i of kernels.keys()) for (let round = 0; round < (target === 'wasm' ? 4 : 1); round++) await side.each(i, WARM_MS);
+    for (let round = 0; round < ROUNDS; round++) for (const i of kernels.keys()) parts[i].push((await side.each(i, ms / ROUNDS))!);
+    return parts.map(joined);
   } finally {
     side.close();
   }

@@ -35,7 +35,7 @@ export const profileCommand = (finish: (exitCode: number) => void): Command => w
   .option('-t, --target <names>', 'cpu, wasm; repeatable or a comma list (default: both)', commaList)
   .option('--dim <symbol=n>', 'size of a symbolic dimension of the model; repeatable', collect)
   .option('--shape <input=AxBxC>', 'shape of an input of the model; repeatable', collect)
-  .option('--ms <n>', 'milliseconds of each kernel', '30')
+  .option('--ms <n>', 'milliseconds of each kernel', '60')
   .option('--cflags <flags>', 'what the C is compiled with', '-O3')
   .option('--fresh', 'start over'))
   .addHelpText('after', `
