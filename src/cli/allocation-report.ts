@@ -10,7 +10,7 @@ const LISTED = 24;
 
 const digits = (x: number): string => (x === 0 ? '0' : x.toPrecision(2));
 
-export const allocationText = ({ layers, limits, loss, candidates, drop, front, measure, engine, samples }: Explanation): string => {
+export const allocationText = ({ layers, limits, loss, candidates, drop, tables, front, measure, engine, samples }: Explanation): string => {
   const total = layers.reduce((sum, { choices, chosen }) => sum + (choices.find(({ widths }) => widths === chosen)?.loss ?? 0), 0) || 1;
   const rows = layers.map(({ name, parameters, chosen, choices, kept }): Cell[] => {
     const own = choices.find(({ widths }) => widths === chosen);
@@ -23,6 +23,7 @@ export const allocationText = ({ layers, limits, loss, candidates, drop, front, 
     ['loss', `${digits(loss.measured)} (${loss.kind === 'kl' ? 'nats of KL divergence' : 'noise to signal'}) on ${samples} samples${loss.predicted === null ? '' : `, ${digits(loss.predicted)} as a sum over layers`}`],
     ['solver', loss.gap === null ? 'a uniform network was better than what the programme gave' : `${engine}${loss.stopped ? ' ran out of time' : ''}, ${loss.gap === 0 ? 'proven best' : `within ${(100 * loss.gap).toPrecision(2)} % of the bound`} for ${measure}`],
     ...(candidates.length < 2 && candidates.every(({ refined }) => refined === 0) ? [] : [['tried', candidates.map((one) => `${one.name}${one.refined === 0 ? '' : ` with ${one.refined} layers refined`} ${digits(one.kl ?? one.noise)}${one.chosen ? ' (chosen)' : ''}`).join(', ')] as const]),
+    ...(tables.length === 0 ? [] : [['tables', tables.map(({ name, bits }) => `${name} ${bits} bits`).join(', ')] as const]),
     ...(drop === null ? [] : [['drop', `${(100 * drop.value).toFixed(2)} % on ${drop.samples} ${drop.labelled ? 'labelled samples' : 'samples, by the float model\'s own probabilities'}; ${drop.tried.length} sizes tried`] as const]),
   ];
   const most = Math.max(...front.map((point) => point.loss), 1e-30);

@@ -21,6 +21,7 @@ import { openEngine, engineNames } from './allocation/engines.ts';
 import { explanationOf } from './allocation/explain.ts';
 import { layersOf, withWidths } from './allocation/layers.ts';
 import { measures } from './allocation/measures.ts';
+import { tablesOf, withTableBits, type TableBits } from './allocation/tables.ts';
 import type { Widths } from './allocation/variants.ts';
 import { keepOption } from './kept-layers.ts';
 import { definePass } from './pass.ts';
@@ -35,6 +36,8 @@ export interface AllocateBitsOptions extends Omit<AllocationRequest, 'budget'> {
 const text = (doc: string, fallback: string, expected: string, fits: (value: string) => boolean): Attr<string> =>
   ({ doc, fallback, expected, check: (value): value is string => typeof value === 'string' && fits(value) });
 const assigned = /^(.+)=([a-z0-9]+)$/;
+const tableForm = /^w(8|16)$/;
+const isWidths = (bits: string): boolean => parseWidths(bits) !== null || tableForm.test(bits);
 
 export const allocateBits = definePass<'float', 'float', AllocateBitsOptions>({
   name: 'allocate-bits',
@@ -55,13 +58,13 @@ export const allocateBits = definePass<'float', 'float', AllocateBitsOptions>({
     holdout: real('share of the calibration samples that a drop is measured on and nothing else sees; where data are given for it, or no drop is asked for, none is taken', 0.5),
     assignment: {
       doc: "widths that were chosen before: a list of 'layer=w4a8'; empty: choose", fallback: [], expected: "a list of 'layer=w4a8'",
-      check: (value): value is readonly string[] => Array.isArray(value) && value.every((one) => typeof one === 'string' && parseWidths(assigned.exec(one)?.[2] ?? '') !== null),
+      check: (value): value is readonly string[] => Array.isArray(value) && value.every((one) => typeof one === 'string' && isWidths(assigned.exec(one)?.[2] ?? '')),
     },
   },
   holdsOut: ({ budget, holdout }) => (parseBudget(budget).drop === null ? 0 : Math.min(1, Math.max(0, holdout))),
   async run(graph, options, context) {
-    const marked = (widths: Widths): Graph<'float'> => {
-      const made = withWidths(graph, widths);
+    const marked = ({ widths, tables }: Assigned): Graph<'float'> => {
+      const made = withTableBits(withWidths(graph, widths), tables);
       context.calibration?.sameValues?.(made, graph);
       return made;
     };
@@ -71,19 +74,32 @@ export const allocateBits = definePass<'float', 'float', AllocateBitsOptions>({
     const engine = await openEngine(options.engine);
     const allocation = await allocate(graph, { budget, measure, weights, activations, keep, samples, gap, seconds }, context, engine);
     context.explain('allocation', await explanationOf(allocation, budget, { gap, seconds }));
-    context.settle({ assignment: written(allocation.chosen.widths) });
-    return marked(allocation.chosen.widths);
+    const found = { widths: allocation.chosen.widths, tables: allocation.tables };
+    context.settle({ assignment: written(found) });
+    return marked(found);
   },
 });
 
-const written = (widths: Widths): readonly string[] => [...widths].map(([name, own]) => `${name}=${printWidths(own)}`);
+interface Assigned {
+  readonly widths: Widths;
+  readonly tables: TableBits;
+}
+const written = ({ widths, tables }: Assigned): readonly string[] =>
+  [...[...tables].map(([name, bits]) => `${name}=w${bits}`), ...[...widths].map(([name, own]) => `${name}=${printWidths(own)}`)];
 
-/** Widths from the option, which must name every layer of the graph and no other. */
-const recorded = (graph: Graph<'float'>, assignment: readonly string[]): Widths => {
+/** Widths from the option, which must name every layer of the graph; of tables those that it names. */
+const recorded = (graph: Graph<'float'>, assignment: readonly string[]): Assigned => {
   const layers = layersOf(graph);
   const widths = new Map<string, ChosenWidths>();
+  const tables = new Map<string, number>();
   for (const one of assignment) {
     const [, name, bits] = assigned.exec(one)!;
+    if (tablesOf(graph).includes(name)) {
+      const found = tableForm.exec(bits);
+      if (found === null) throw new CompileError(errors.badAssignment(one, 'a table has 8 bits or 16, as in table=w8'), 'usage');
+      tables.set(name, Number(found[1]));
+      continue;
+    }
     const layer = layers.find((other) => other.name === name);
     if (layer === undefined) throw new CompileError(errors.badAssignment(one, 'there is no such layer'), 'usage');
     const own = parseWidths(bits)!;
@@ -92,5 +108,5 @@ const recorded = (graph: Graph<'float'>, assignment: readonly string[]): Widths 
   }
   const open = layers.find(({ name }) => !widths.has(name));
   if (open !== undefined) throw new CompileError(errors.badAssignment(assignment[0], `layer "${open.name}" has none`), 'usage');
-  return widths;
+  return { widths, tables };
 };

@@ -256,6 +256,7 @@ class Typing {
   private classOf(members: readonly Value[]): Class {
     const readers = members.flatMap((value) => this.users.get(value) ?? []);
     const some = (has: (value: Value, def: Node | null) => boolean): boolean => members.some((value) => has(value, isNode(value.def) ? value.def : null));
+    if (some((value) => narrowTable(value) !== null) && !some((_, def) => def === null || traitOf(def).gives !== 'ties')) return { members, form: { width: 8, symmetric: true }, readAt: null };
     if (some((_, def) => def?.op === 'softmax') || some((value) => this.isWide(value))) return { members, form: wide, readAt: null };
     if (members.some((value) => this.dataOf(value) === 'i16')) return { members, form: wide, readAt: 8 };
     const symmetric = readers.some((node) => traitOf(node).reads === 'activations');
@@ -313,7 +314,11 @@ class Typing {
     if (members.some((value) => isNode(value.def) && value.def.op === 'softmax')) return probabilities;
     // what an absorbed activation reads is gone: its result stands in its place
     const replaced = new Set([...this.absorbed.values()].map((node) => (node.inputs as { x: Value }).x));
-    const range = unionOf(members.filter((value) => !replaced.has(value)).map((value) => this.rangeOf(value, form, rangeOf)));
+    const range = unionOf([
+      ...members.filter((value) => !replaced.has(value)).map((value) => this.rangeOf(value, form, rangeOf)),
+      // rows that no sample looks up count too: narrow codes have no headroom
+      ...members.flatMap((value) => extremesOf(narrowTable(value)) ?? []),
+    ]);
     return form.width === 16 ? wideType(range, this.mostCodes(members)) : narrowType(range, form.width, form.symmetric);
   }
 
@@ -391,6 +396,15 @@ const codeGain = (weight: Tensor | null): number => {
     if (largest > 0) most = Math.max(most, (127 * sum) / largest + length / 2);
   }
   return most;
+};
+
+/** The table of a lookup whose codes are to have 8 bits. */
+const narrowTable = ({ def }: Value): Tensor | null => (isNode(def) && def.op === 'gather' && def.attrs['bits'] === 8 ? constantOf(def.inputs['table'] as Value) : null);
+const extremesOf = (table: Tensor | null): Range | null => {
+  if (table === null) return null;
+  let [low, high] = [0, 0];
+  for (const v of table.data as Float32Array) { low = Math.min(low, v); high = Math.max(high, v); }
+  return { low, high };
 };
 
 const tiedOperands = (node: Node): readonly Value[] => {

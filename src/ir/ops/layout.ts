@@ -126,7 +126,7 @@ export const gather = defineOp({
   name: 'gather',
   summary: 'the slices of a table that integer indices name: table [A.., R, B..], indices [I..] -> [A.., I.., B..]; indices are clamped to [0, R-1]',
   operands: { table: 'one', indices: 'one' },
-  attrs: { axis: int('the axis that is indexed', 0) },
+  attrs: { axis: int('the axis that is indexed', 0), bits: int('bits of the codes of the table, 8 or 16; 0: those of the sums that the slices enter', 0) },
   infer: ({ table, indices }, { axis }) => {
     const along = axisOf(axis, table.shape.length);
     if (indices.dtype === 'f32' || indices.dtype === 'bool') misuse('indices must be integers');

@@ -140,7 +140,7 @@ const take: Handler = (n) => {
     const part = n.move(slice, { x: n.term(0) }, { axis, start: first, end: first + positions.length, step: 1 }, 'taken');
     return n.move(reshape, { x: part }, { shape: [...shape.slice(0, axis), ...indices.shape, ...shape.slice(axis + 1)] });
   }
-  return n.move(gather, { table: n.term(0), indices: known(indices.elementType, indices.shape, positions) }, { axis });
+  return n.move(gather, { table: n.term(0), indices: known(indices.elementType, indices.shape, positions) }, { axis, bits: 0 });
 };
 
 const border: Handler = (n) => {

@@ -25,6 +25,7 @@ import { bestAmong, judged, objectiveIn, refined, stepsAround, type Comparison, 
 import { baseWidths, type LossTable } from './sensitivity.ts';
 import { smallestWithin, type Dropped } from './smallest.ts';
 import { defaultSolverOptions, solve, type Engine, type Solution, type SolverOptions } from './solver.ts';
+import { narrowTables, withTableBits, type TableBits } from './tables.ts';
 import { openVariants, type Variants } from './variants.ts';
 
 export interface AllocationRequest {
@@ -48,6 +49,8 @@ export interface Workings extends Material {
 }
 export interface Allocation {
   readonly chosen: Candidate;
+  /** embeddings that are narrower than the sums they enter */
+  readonly tables: TableBits;
   readonly candidates: readonly Candidate[];
   /** that the chosen candidate began with */
   readonly table: LossTable;
@@ -65,10 +68,19 @@ const FEWEST_SAMPLES = 8;
 /** Choices of a layer that are measured around a network: one wider, one narrower. */
 const STEPS = 2;
 
-export const allocate = async (graph: Graph<'float'>, request: AllocationRequest, context: PassContext, engine: Engine): Promise<Allocation> => {
+export const allocate = async (given: Graph<'float'>, request: AllocationRequest, context: PassContext, engine: Engine): Promise<Allocation> => {
   const { budget } = request;
   if (context.calibration === null) throw new CompileError(errors.needsData('allocate-bits'), 'usage');
   if (context.prices === null && (budget.size !== null || budget.ram !== null || budget.latency !== null)) throw new CompileError(errors.noTargetToPrice(), 'usage');
+  const { samples } = context.calibration;
+  const most = Math.min(request.samples, samples.count);
+  const affordable = (work: number, each: number): number => Math.max(Math.min(FEWEST_SAMPLES, most), Math.min(most, Math.floor(work / each)));
+  // weights are fitted on the first samples, so the last ones tell more
+  const judgeOf = (count: number): Promise<Judge> => openJudge(given, { samples: lastSamples(samples, count), labels: null }, count);
+  const whole = affordable(WORK.whole, layersOf(given).reduce((sum, { macs }) => sum + macs, 1));
+  const tables = await narrowTables(given, request.weights, budget.size, await judgeOf(whole), context);
+  const graph = withTableBits(given, tables);
+  context.calibration.sameValues?.(graph, given);
   const layers = layersOf(graph);
   const keep = keptWidths(request.keep, graph);
   const kept = layers.map(({ node }) => keep(node));
@@ -80,17 +92,13 @@ export const allocate = async (graph: Graph<'float'>, request: AllocationRequest
   if (missing.length > 0) throw new CompileError(errors.noTimings(missing), 'usage');
   const useful = choices.map((list, i) => withoutUseless(list, layers[i], meters));
   const groups = request.activations.length > 1 ? tiedByReading(graph, layers) : tiedHeads(graph, layers);
-  const { samples } = context.calibration;
-  const most = Math.min(request.samples, samples.count);
-  const affordable = (work: number, each: number): number => Math.max(Math.min(FEWEST_SAMPLES, most), Math.min(most, Math.floor(work / each)));
   const counts = {
-    whole: affordable(WORK.whole, layers.reduce((sum, { macs }) => sum + macs, 1)),
+    whole,
     table: affordable(WORK.table, tailWork(graph, layers, (i) => useful[i].length)),
     steps: affordable(WORK.steps, tailWork(graph, layers, () => STEPS)),
   };
-  // weights are fitted on the first samples, so the last ones tell more
   const count = Math.max(counts.whole, counts.table, counts.steps);
-  const all = await openJudge(graph, { samples: lastSamples(samples, count), labels: null }, count);
+  const all = await judgeOf(count);
   const judge = all.onFirst(counts.whole);
   const workings: Workings = { layers, choices: useful, groups, meters, prices, kept, engine, judge };
   checkKept(workings, request.keep);
@@ -103,12 +111,12 @@ export const allocate = async (graph: Graph<'float'>, request: AllocationRequest
     return found;
   };
   const measure = measures.find(({ name }) => name === request.measure)!;
-  const tables = await measure.tables({
+  const losses = await measure.tables({
     graph, layers, choices: useful, variants, judge: all.onFirst(counts.table), context, remember, progress: (done, total) => context.progress(`sensitivity (${measure.name})`, done, total),
   });
   const trial = openTrial(variants, context, judge);
-  const search = openSearch(workings, tables, { variants, judge, single: all.onFirst(counts.steps), remember }, trial, { ...defaultSolverOptions, gap: request.gap, seconds: request.seconds }, context);
-  if (budget.drop !== null) return smallestWithin(budget.drop, search, workings, variants, context, trial, graph);
+  const search = openSearch(workings, losses, { variants, judge, single: all.onFirst(counts.steps), remember }, trial, { ...defaultSolverOptions, gap: request.gap, seconds: request.seconds }, context);
+  if (budget.drop !== null) return { ...await smallestWithin(budget.drop, search, workings, variants, context, trial, graph), tables };
   const best = await search.fitting(meters);
   const uniform = await search.widestUniform(meters);
   const objective = objectiveIn((uniform ?? best.candidate).judgement);
@@ -116,7 +124,7 @@ export const allocate = async (graph: Graph<'float'>, request: AllocationRequest
   const near = uniform !== null && objective(uniform.judgement) < objective(best.candidate.judgement) ? await search.nearUniform(meters, objective, uniform) : null;
   const candidates = [best.candidate, ...(near === null ? [] : [near]), ...(uniform === null ? [] : [uniform])];
   const chosen = candidates.reduce((least, one) => (objective(one.judgement) < objective(least.judgement) ? one : least));
-  return { chosen, candidates, table: best.table, workings, drop: null };
+  return { chosen, tables, candidates, table: best.table, workings, drop: null };
 };
 
 /** Multiplications for one sample when the network is run from each layer on, as often as there are choices of it. */

@@ -45,6 +45,8 @@ export interface Explanation {
   /** `refined`: layers whose bits measuring around the answer of the programme has changed */
   readonly candidates: readonly { readonly name: string; readonly refined: number; readonly sizeBytes: number; readonly kl: number | null; readonly noise: number; readonly chosen: boolean }[];
   readonly drop: Allocation['drop'];
+  /** embeddings with narrower codes than the sums that their rows enter */
+  readonly tables: readonly { readonly name: string; readonly bits: number }[];
   readonly limits: readonly LimitExplanation[];
   readonly layers: readonly LayerExplanation[];
   /** least predicted loss for sizes between the fewest and the most bits everywhere */
@@ -56,7 +58,7 @@ const FRONT_POINTS = 9;
 const lossOf = ({ kl, noise }: Judgement): number => kl ?? noise;
 
 export const explanationOf = async (allocation: Allocation, budget: Budget, options: { readonly gap: number; readonly seconds: number }): Promise<Explanation> => {
-  const { chosen, candidates, table, workings, drop } = allocation;
+  const { chosen, candidates, table, workings, drop, tables } = allocation;
   const { meters, layers, choices, kept, engine, judge } = workings;
   const settings = { ...defaultSolverOptions, ...options };
   const solved = (limits: readonly number[], over: Workings = workings): Promise<Solution | null> => solve(programmeOf(over, table, limits).programme, engine, settings).catch((cause: unknown) => {
@@ -77,6 +79,7 @@ export const explanationOf = async (allocation: Allocation, budget: Budget, opti
       kind: judge.classes === null ? 'noise' : 'kl', predicted, measured: lossOf(chosen.judgement),
       bound: chosen.solution?.bound ?? null, gap: chosen.solution?.gap ?? null, stopped: chosen.solution?.stopped ?? false,
     },
+    tables: [...tables].map(([name, bits]) => ({ name, bits })),
     candidates: candidates.map((one) => ({ name: one.name, refined: one.refined, sizeBytes: sizeOf(one), kl: one.judgement.kl, noise: one.judgement.noise, chosen: one === chosen })),
     drop,
     limits: meters.map((meter, r) => ({

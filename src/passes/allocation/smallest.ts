@@ -30,7 +30,7 @@ const STRIDE = 0.94;
 
 export const smallestWithin = async (
   most: number, search: Search, workings: Workings, variants: Variants, context: PassContext, trial: Trial, graph: Graph<'float'>,
-): Promise<Allocation> => {
+): Promise<Omit<Allocation, 'tables'>> => {
   const held = context.heldOut ?? { samples: context.calibration!.samples, labels: null };
   const judge = await openJudge(graph, held, MOST_HELD);
   if (judge.classes === null) throw new CompileError(errors.dropNeedsClasses(graph.outputs[0].name), 'usage');
