@@ -21,7 +21,7 @@ import { layersOf, tiedByReading, tiedHeads, type Layer } from './layers.ts';
 import { measures } from './measures.ts';
 import { frameOf, programmeOf, widthsOf, type Material, type Modelled } from './modelling.ts';
 import { isFeasible, type Assignment } from './programme.ts';
-import { bestAmong, judged, objectiveIn, refined, stepsAround, type Comparison, type Objective, type Refinement } from './refine.ts';
+import { bestAmong, judged, objectiveIn, refined, stepsAround, worseIn, type Comparison, type Objective, type Refinement } from './refine.ts';
 import { baseWidths, type LossTable } from './sensitivity.ts';
 import { smallestWithin, type Dropped } from './smallest.ts';
 import { defaultSolverOptions, solve, type Engine, type Solution, type SolverOptions } from './solver.ts';
@@ -119,7 +119,7 @@ export const allocate = async (given: Graph<'float'>, request: AllocationRequest
   if (budget.drop !== null) return { ...await smallestWithin(budget.drop, search, workings, variants, context, trial, graph), tables };
   const best = await search.fitting(meters);
   const uniform = await search.widestUniform(meters);
-  const objective = objectiveIn((uniform ?? best.candidate).judgement);
+  const objective = worseIn((uniform ?? best.candidate).judgement);
   // rounded together, uniform weights make up for each other better than composing foretold: then its neighbourhood is worth a try
   const near = uniform !== null && objective(uniform.judgement) < objective(best.candidate.judgement) ? await search.nearUniform(meters, objective, uniform) : null;
   const candidates = [best.candidate, ...(near === null ? [] : [near]), ...(uniform === null ? [] : [uniform])];

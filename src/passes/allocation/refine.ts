@@ -19,6 +19,10 @@ export const objectiveIn = (unit: Judgement): Objective => ({ kl, noise }) => {
   return kl === null || unit.kl === null ? quality : (kl / Math.max(unit.kl, LEAST_UNIT) + quality) / 2;
 };
 
+/** The worse of the two in the same units: below 1 a network is better in both, which is what one that takes the place of the other has to be. */
+export const worseIn = (unit: Judgement): Objective => ({ kl, noise }) =>
+  Math.max(noise / Math.max(unit.noise, LEAST_UNIT), kl === null || unit.kl === null ? 0 : kl / Math.max(unit.kl, LEAST_UNIT));
+
 export interface Comparison {
   readonly variants: Variants;
   /** of whole networks */
