@@ -43,7 +43,9 @@ export const narrowTables = async (graph: Graph<'float'>, allowed: readonly numb
   const fits = (bits: number): boolean => size === null || (parameters * bits) / 8 + 2 * tables <= size;
   const reference = Math.max(Math.min(...allowed), ...allowed.filter((bits) => fits(bits) && (size !== null || bits <= UNLIMITED)));
   const narrow: TableBits = new Map(names.map((name) => [name, NARROW]));
+  let done = 0;
   const noiseOf = async (own: Graph<'float'>, weights: number): Promise<number> => {
+    context.progress('embeddings', done++, 3);
     context.calibration?.sameValues?.(own, graph);
     const composed = await openVariants(own, layersOf(own), [weights], context).uniform({ ...baseWidths, weights });
     return (await judge.of(composed)).noise;
