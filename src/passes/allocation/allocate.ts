@@ -60,10 +60,10 @@ export interface Allocation {
 }
 
 /**
- * Multiplications that judgements may take, which decides on how many samples each is made: one of a whole network, all those of the table
- * of sensitivities together, and all steps around one network together.
+ * Multiplications that judgements may take, which decides on how many samples each is made: one of a network that is tried out, of which there
+ * are few, and one of a composed network; all those of the table of sensitivities together, and all steps around one network together.
  */
-const WORK = { whole: 4e9, table: 4e10, steps: 4e10 };
+const WORK = { tried: 4e10, composed: 4e9, table: 4e10, steps: 4e10 };
 const FEWEST_SAMPLES = 8;
 /** Choices of a layer that are measured around a network: one wider, one narrower. */
 const STEPS = 2;
@@ -77,8 +77,9 @@ export const allocate = async (given: Graph<'float'>, request: AllocationRequest
   const affordable = (work: number, each: number): number => Math.max(Math.min(FEWEST_SAMPLES, most), Math.min(most, Math.floor(work / each)));
   // weights are fitted on the first samples, so the last ones tell more
   const judgeOf = (count: number): Promise<Judge> => openJudge(given, { samples: lastSamples(samples, count), labels: null }, count);
-  const whole = affordable(WORK.whole, layersOf(given).reduce((sum, { macs }) => sum + macs, 1));
-  const tables = await narrowTables(given, request.weights, budget.size, await judgeOf(whole), context);
+  const macs = layersOf(given).reduce((sum, layer) => sum + layer.macs, 1);
+  const composed = affordable(WORK.composed, macs);
+  const tables = await narrowTables(given, request.weights, budget.size, await judgeOf(composed), context);
   const graph = withTableBits(given, tables);
   context.calibration.sameValues?.(graph, given);
   const layers = layersOf(graph);
@@ -93,16 +94,16 @@ export const allocate = async (given: Graph<'float'>, request: AllocationRequest
   const useful = choices.map((list, i) => withoutUseless(list, layers[i], meters));
   const groups = request.activations.length > 1 ? tiedByReading(graph, layers) : tiedHeads(graph, layers);
   const counts = {
-    whole,
+    composed,
+    tried: affordable(WORK.tried, macs),
     table: affordable(WORK.table, tailWork(graph, layers, (i) => useful[i].length)),
     steps: affordable(WORK.steps, tailWork(graph, layers, () => STEPS)),
   };
-  const count = Math.max(counts.whole, counts.table, counts.steps);
-  const all = await judgeOf(count);
-  const judge = all.onFirst(counts.whole);
+  const all = await judgeOf(Math.max(...Object.values(counts)));
+  const judge = all.onFirst(counts.composed);
   const workings: Workings = { layers, choices: useful, groups, meters, prices, kept, engine, judge };
   checkKept(workings, request.keep);
-  const content = digestOf(new TextEncoder().encode(JSON.stringify([printGraph(graph), samples.digest, count, context.rest.map(({ pass, options }) => [pass.name, options])])));
+  const content = digestOf(new TextEncoder().encode(JSON.stringify([printGraph(graph), samples.digest, counts, context.rest.map(({ pass, options }) => [pass.name, options])])));
   const remember = async <T>(key: string, compute: () => Promise<T>): Promise<T> => {
     const known = context.store?.get(`${content} ${key}`);
     if (known !== undefined) return known as T;
@@ -114,7 +115,7 @@ export const allocate = async (given: Graph<'float'>, request: AllocationRequest
   const losses = await measure.tables({
     graph, layers, choices: useful, variants, judge: all.onFirst(counts.table), context, remember, progress: (done, total) => context.progress(`sensitivity (${measure.name})`, done, total),
   });
-  const trial = openTrial(variants, context, judge);
+  const trial = openTrial(variants, context, all.onFirst(counts.tried));
   const search = openSearch(workings, losses, { variants, judge, single: all.onFirst(counts.steps), remember }, trial, { ...defaultSolverOptions, gap: request.gap, seconds: request.seconds }, context);
   if (budget.drop !== null) return { ...await smallestWithin(budget.drop, search, workings, variants, context, trial, graph), tables };
   const best = await search.fitting(meters);

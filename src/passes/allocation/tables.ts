@@ -15,8 +15,8 @@ import { openVariants } from './variants.ts';
 export type TableBits = ReadonlyMap<string, number>;
 
 const NARROW = 8;
-/** Noise that narrow tables may add, as a share of that of the uniform network within the budget. */
-const TOLERATED = 0.02;
+/** Share of what the saved bytes would take off the noise elsewhere, by the law 4^-bits, that narrow tables may add to it. */
+const TOLERATED = 0.5;
 
 const tableOf = (node: Node): Value | null => {
   const table = node.op === 'gather' ? node.inputs['table'] as Value : null;
@@ -51,7 +51,8 @@ export const narrowTables = async (graph: Graph<'float'>, allowed: readonly numb
     return (await judge.of(composed)).noise;
   };
   const added = await noiseOf(withTableBits(graph, narrow), baseWidths.weights!) - await noiseOf(graph, baseWidths.weights!);
-  return added <= TOLERATED * await noiseOf(graph, reference) ? narrow : new Map();
+  const bits = (8 * tables) / Math.max(1, parameters);
+  return added <= TOLERATED * (1 - 4 ** -bits) * await noiseOf(graph, reference) ? narrow : new Map();
 };
 /** Bits of weights that tables are weighed against where the size is not limited: networks of a limited drop come out about there. */
 const UNLIMITED = 4;
