@@ -16,7 +16,7 @@ A fault of the compiler leaves \`<dir>.crash/\` with the graph before the failin
 | \`report.json\` | what each pass did; a ledger of what its changes gained, in dB, and what they cost; signal-to-noise ratio of each layer |
 | \`model.lbir\`, \`model.weights.bin\` | the kernel graph as text, and its constants |
 | \`cpu/\` | \`<name>.h\`, \`<name>.c\`, \`<name>_weights.c\`, \`main.c\` (raw samples on stdin, results on stdout), Makefile, CMakeLists.txt |
-| \`wasm/\` | \`<name>.wasm\`, \`<name>.mjs\` (ES module without dependencies), \`<name>.d.ts\` |
+| \`wasm/\` | \`<name>.wasm\`, \`<name>.mjs\` (ES module without dependencies), \`<name>.d.ts\`; of \`wasm:threads\` also \`<name>.worker.mjs\`, of \`wasm:relaxed\` also \`<name>.relaxed.wasm\`, which \`load()\` takes where the engine has relaxed SIMD |
 
 Names of the model become identifiers so: every run of other characters than ASCII letters and digits becomes one underscore; a name that would be empty, start with a digit
 or be a keyword gets the prefix \`t_\`; equal names get \`_2\`, \`_3\`, ….

@@ -83,6 +83,17 @@ ${table(['net', 'target', 'threads', 'one thread, best ms', 'best ms', 'median',
 `}`;
 };
 
+const relaxed = `## Relaxed SIMD
+
+\`--target wasm:relaxed\` writes a second module, \`<name>.relaxed.wasm\`, beside the plain one. Its linear layers and convolutions with weights of at most 7 bits, 16 outputs or more and 32 taps or more
+multiply pairs of bytes (\`i16x8.relaxed_dot_i8x16_i7x16_s\`): weights stand without sign, in 0 … 127, where the instruction means the same in every engine and no pair leaves 16 bits, and sums stay
+in 16 bits for as many steps as surely fit (8 with 4 bits, 2 with 6, 1 with 7). All else is as in the plain module: with weights of 8 bits, or where none of this holds, there is nothing to gain. Codes are the same.
+
+\`load()\` takes the second module where the engine has the instruction and computes a small test as it should (\`relaxed\` of the ES module says so), else the plain one; only one of them is fetched.
+Browsers with relaxed SIMD and Node from version 22 on have it, Node 20 with \`--experimental-wasm-relaxed-simd\`. Rows named WebAssembly relaxed SIMD under "Kernels" tell what it gains.
+\`npm run bench:kernels -- --only WebAssembly\` times these and the plain ones alone.
+`;
+
 const sizes = (nets) => `## Size and compile time
 
 ${table(['net', 'C code kB', 'WASM code kB', 'constants kB', 'WASM and loader, gzip kB', 'lowbitc s', 'cc -O2 s'], '---|---|--:|--:|--:|--:|--:', Object.entries(nets).map(([net, { sizes: s }]) => [
@@ -179,7 +190,7 @@ ${/AVX-512/.test(last.instructions ?? '') || last.machine.architecture !== 'x64'
   set on a processor at 3.6 GHz with AVX-512; the limits above tell how far this one is from it.
 `}- WebAssembly: SIMD128 in Node. Limits: ${limitList(last.limits.wasm ?? [])}.
 
-${[versus(nets, 'cpu'), versus(nets, 'wasm'), starts(nets), threads(nets), sizes(nets), shortfalls(nets), losses(nets)].filter((text) => text !== '').join('\n')}`}${kernels === null ? '' : `
+${[versus(nets, 'cpu'), versus(nets, 'wasm'), starts(nets), threads(nets), relaxed, sizes(nets), shortfalls(nets), losses(nets)].filter((text) => text !== '').join('\n')}`}${kernels === null ? '' : `
 ## Kernels
 
 Each alone and over and over, codes of 8 bits, with the exact rescale to bytes, \`-O3\`. ${machineText(kernels)}; ${Object.entries(kernels.compilers).map(([name, text]) => `${name}: ${text}`).join('; ')}.

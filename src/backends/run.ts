@@ -113,6 +113,6 @@ class Decoder {
 export const runWasm = async (folder: string, name: string): Promise<(inputs: Codes) => Codes> => {
   const file = resolve(folder, `${identifier(name)}.mjs`);
   const { load } = await import(pathToFileURL(file).href) as { load(source?: unknown): Promise<{ run(inputs: Codes): Codes }> };
-  const model = await load(readFileSync(file.replace(/\.mjs$/, '.wasm')));
+  const model = await load();
   return (inputs) => model.run(inputs);
 };

@@ -97,13 +97,13 @@ export interface WasmItems {
 }
 const PAGE_BYTES = 65536;
 
-export const wasmItems = (graphs: readonly Graph<'kernel'>[]): WasmItems => {
-  const { module, exports, data } = wasmCode(graphs);
+export const wasmItems = (graphs: readonly Graph<'kernel'>[], target: Target = simd128): WasmItems => {
+  const { module, exports, data } = wasmCode(graphs, target);
   module.data(0, data);
   return { bytes: module.encode(), exports };
 };
-const wasmCode = (graphs: readonly Graph<'kernel'>[]): { readonly module: Module; readonly exports: readonly string[]; readonly data: Uint8Array } => {
-  const { programs, placeOf, data, workBytes } = place(lowered(graphs, simd128));
+const wasmCode = (graphs: readonly Graph<'kernel'>[], target: Target): { readonly module: Module; readonly exports: readonly string[]; readonly data: Uint8Array } => {
+  const { programs, placeOf, data, workBytes } = place(lowered(graphs, target));
   const module = new Module();
   module.memory({ initial: Math.max(1, Math.ceil((data.length + workBytes) / PAGE_BYTES)) });
   const printer = wasmPrinter(module, (buffer) => {
@@ -123,4 +123,4 @@ const wasmCode = (graphs: readonly Graph<'kernel'>[]): { readonly module: Module
  * have equal code.
  */
 export const codeOf = (graph: Graph<'kernel'>, target: Variant | 'wasm'): string =>
-  target === 'wasm' ? Buffer.from(wasmCode([graph]).module.encode()).toString('base64') : cItems([graph], target).source;
+  target === 'wasm' ? Buffer.from(wasmCode([graph], simd128).module.encode()).toString('base64') : cItems([graph], target).source;

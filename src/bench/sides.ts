@@ -10,7 +10,9 @@ import { onlyMacro, type Variant } from '../backends/c/variants.ts';
 import { identifier } from '../backends/identifier.ts';
 import { cTypeOf, interfaceOf } from '../backends/interface.ts';
 import { buildC } from '../backends/run.ts';
+import { simd128, type Target } from '../backends/schedules/target.ts';
 import { wasm } from '../backends/wasm/emit.ts';
+import { relaxedFlags } from '../backends/wasm/relaxed.ts';
 import { CompileError } from '../ir/diagnostic.ts';
 import { errors } from '../ir/errors.ts';
 import type { Graph } from '../ir/graph.ts';
@@ -46,8 +48,8 @@ const fileOf = (bytes: Uint8Array | string, name: string): string => {
   return path;
 };
 
-const worker = (name: string, job: Job, items = 1): Promise<Side> =>
-  Side.start(name, process.execPath, [fileURLToPath(new URL('./worker.js', import.meta.url)), JSON.stringify(job)], items);
+const worker = (name: string, job: Job, items = 1, flags: readonly string[] = []): Promise<Side> =>
+  Side.start(name, process.execPath, [...flags, fileURLToPath(new URL('./worker.js', import.meta.url)), JSON.stringify(job)], items);
 
 /** A generated driver compiled, beside the sources of `folder` if there is one. */
 const built = (name: string, source: string, flags: readonly string[], folder: string | null): string => {
@@ -132,12 +134,12 @@ export const cSteps = (graphs: readonly Graph<'kernel'>[], variant: Variant, fla
   const name = `steps in ${titleOf(variant)}`;
   return Side.start(name, built(name, source, flags, null), [fileOf(data, 'data.bin')], count);
 };
-export const wasmSteps = (graphs: readonly Graph<'kernel'>[]): Promise<Side> => {
-  const { bytes, exports } = wasmItems(graphs);
-  return wasmSide('steps in wasm', bytes, exports);
+export const wasmSteps = (graphs: readonly Graph<'kernel'>[], target: Target = simd128): Promise<Side> => {
+  const { bytes, exports } = wasmItems(graphs, target);
+  return wasmSide(`steps in ${target.name}`, bytes, exports, target === simd128 ? [] : relaxedFlags());
 };
-export const wasmSide = (name: string, bytes: Uint8Array, exports: readonly string[]): Promise<Side> =>
-  worker(name, { kind: 'items', wasm: fileOf(bytes, 'items.wasm'), exports }, exports.length);
+export const wasmSide = (name: string, bytes: Uint8Array, exports: readonly string[], flags: readonly string[] = []): Promise<Side> =>
+  worker(name, { kind: 'items', wasm: fileOf(bytes, 'items.wasm'), exports }, exports.length, flags);
 export const cSide = (name: string, source: string, flags: readonly string[], items: number): Promise<Side> =>
   Side.start(name, built(name, source, flags, null), [], items);
 

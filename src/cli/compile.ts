@@ -31,7 +31,7 @@ interface CompileFlags extends CommonOptions, ModelFlags {
 export const compileCommand = (finish: (exitCode: number) => void): Command => withCommonOptions(withModelOptions(newCommand('compile', 'compile a model into a folder')
   .argument('<model.onnx>', 'the model')
   .option('-o, --output <dir>', 'folder to make; one that lowbitc made is replaced')
-  .option('-t, --target <names>', 'cpu (C), wasm (wasm:threads: workers may share a run), accel (accel:tiny, accel:mid, accel:large or accel:<machine.json>); repeatable or a comma list (default: cpu,wasm)', commaList))
+  .option('-t, --target <names>', 'cpu (C), wasm (wasm:threads: workers may share a run; wasm:relaxed: a faster module for weights of at most 7 bits beside the plain one), accel (accel:tiny, accel:mid, accel:large or accel:<machine.json>); repeatable or a comma list (default: cpu,wasm)', commaList))
   .option('--time', 'show the time of each pass')
   .option('--dump <dir>', 'write the graph as text after each pass')
   .option('--stop-after <pass>', 'stop after this pass and print the graph; writes no folder')

@@ -157,10 +157,11 @@ export const zip = (half: 0 | 1, unit: number, a: Expr, b: Expr): Expr =>
     : { op: 'zip', type: a.type, half, unit, a, b };
 
 const dotElements = { 1: [['i32'], 'i32'], 2: [['i16'], 'i16'], 4: [['u8', 'i8'], 'i8'] } as const;
-/** acc + Σ over d neighbours of a·b; `paired`: every sum of two products surely fits 16 bits */
+/** acc + Σ over d neighbours of a·b; `paired`: every sum of two products surely fits 16 bits. Sums of 16 bits: pairs of a i8 and b 0…127. */
 export const dot = (d: 1 | 2 | 4, acc: Expr, a: Expr, b: Expr, paired = false): Expr => {
   const n = acc.type.n;
-  const fits = acc.type.e === 'i32' && a.type.n === d * n && b.type.n === d * n && (dotElements[d][0] as readonly Elem[]).includes(a.type.e) && b.type.e === dotElements[d][1];
+  const bytes = d === 2 && acc.type.e === 'i16' && a.type.e === 'i8' && b.type.e === 'i8' && a.type.n === d * n && b.type.n === d * n;
+  const fits = bytes || (acc.type.e === 'i32' && a.type.n === d * n && b.type.n === d * n && (dotElements[d][0] as readonly Elem[]).includes(a.type.e) && b.type.e === dotElements[d][1]);
   return fits ? { op: 'dot', type: acc.type, d, paired: paired && d === 4, acc, a, b } : refuse(`dot${d}: ${[acc, a, b].map((e) => showType(e.type)).join(', ')}`);
 };
 /** Sums of k neighbouring lanes of k vectors, as one vector. */

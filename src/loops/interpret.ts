@@ -209,8 +209,9 @@ const evaluate = (e: Expr, frame: Frame): Lanes => {
       const [acc, a, b] = [of(e.acc), of(e.a), of(e.b)];
       return each((i) => {
         const products = Array.from({ length: e.d }, (_, j) => Number(exact(arithmetic.mul(a[e.d * i + j], b[e.d * i + j]), 'i32', 'dot', frame)));
+        if (elem === 'i16') for (let j = 0; j < e.d; j++) exact(Number(b[e.d * i + j]), 'u8', 'dot of bytes', frame);
         if (e.paired) for (const j of [0, 2]) exact(products[j] + products[j + 1], 'i16', 'dot of pairs', frame);
-        return exact(products.reduce((s, x) => s + x, Number(acc[i])), 'i32', 'dot', frame);
+        return exact(products.reduce((s, x) => s + x, Number(acc[i])), elem, 'dot', frame);
       });
     }
     case 'reduce': {

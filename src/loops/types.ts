@@ -114,6 +114,7 @@ export type Expr = Var | { readonly type: Type } & (
   /**
    * acc lane i + Σ_{j<d} a[d·i + j]·b[d·i + j], exact in i32. d = 4: a u8 or i8, b i8; d = 2: i16 and i16; d = 1: i32 and i32.
    * `paired`, with d = 4: the program promises that the sums of the first and of the last two products fit 16 bits.
+   * Lanes of i16 with d = 2: a i8, b i8, and the program promises that b is not negative and that sums fit 16 bits.
    */
   | { readonly op: 'dot'; readonly d: 1 | 2 | 4; readonly paired: boolean; readonly acc: Expr; readonly a: Expr; readonly b: Expr }
   /**

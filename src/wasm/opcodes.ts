@@ -1,7 +1,7 @@
 /**
- * Opcodes of WebAssembly 1.0 with sign extension, saturating conversion, bulk memory and fixed-width SIMD, and the few atomics that a
- * thread pool needs. Names are those of the text format. Source: WebAssembly Core Specification 2.0, appendix "Index of Instructions";
- * atomics: Threads proposal.
+ * Opcodes of WebAssembly 1.0 with sign extension, saturating conversion, bulk memory and fixed-width SIMD, the few atomics that a thread
+ * pool needs, and relaxed SIMD's product of bytes. Names are those of the text format. Source: WebAssembly Core Specification 2.0, appendix
+ * "Index of Instructions"; atomics: Threads proposal; the product of bytes: Core Specification 3.0.
  */
 
 /**
@@ -98,6 +98,7 @@ const vectorRuns = [
   [239, ['f64x2.sqrt', 'f64x2.add', 'f64x2.sub', 'f64x2.mul', 'f64x2.div', 'f64x2.min', 'f64x2.max', 'f64x2.pmin', 'f64x2.pmax',
     'i32x4.trunc_sat_f32x4_s', 'i32x4.trunc_sat_f32x4_u', 'f32x4.convert_i32x4_s', 'f32x4.convert_i32x4_u', 'i32x4.trunc_sat_f64x2_s_zero',
     'i32x4.trunc_sat_f64x2_u_zero', 'f64x2.convert_low_i32x4_s', 'f64x2.convert_low_i32x4_u']],
+  [274, ['i16x8.relaxed_dot_i8x16_i7x16_s']],
 ] as const satisfies readonly (readonly [number, readonly string[]])[];
 
 const control = [

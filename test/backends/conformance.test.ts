@@ -2,15 +2,20 @@
  * One suite over all targets: for every kernel op the reference meaning, the loop programs of both kinds of machine under the
  * interpreter, the C and the WebAssembly must give the same codes. All cases stand in one graph, so that one compilation serves them.
  */
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { deserialize, serialize } from 'node:v8';
 import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
 import { emitC, emitWasm, interfaceOf, lower, portableC, programOf, simd128, type Artefact, type ProgramInterface, type Target } from '../../src/backends/index.ts';
 import { onlyMacro, variants, type Variant } from '../../src/backends/c/variants.ts';
 import { runC, runWasm, type Codes, type Emulator } from '../../src/backends/run.ts';
-import { avx2, avx512vnni, cortexM, neon, neonDot, portableBesideVectors } from '../../src/backends/schedules/target.ts';
+import { avx2, avx512vnni, cortexM, neon, neonDot, portableBesideVectors, relaxedSimd } from '../../src/backends/schedules/target.ts';
+import { wasm } from '../../src/backends/wasm/emit.ts';
+import { relaxedFlags } from '../../src/backends/wasm/relaxed.ts';
 import { Builder } from '../../src/ir/build.ts';
 import { rangeOf, type IntegerDType } from '../../src/ir/dtype.ts';
 import { sizeOf } from '../../src/ir/dim.ts';
@@ -20,6 +25,7 @@ import { kernelOps } from '../../src/ir/ops/kernels.ts';
 import { bytesOf } from '../../src/loops/build.ts';
 import { interpret } from '../../src/loops/interpret.ts';
 import type { Buffer, Contents } from '../../src/loops/types.ts';
+import { scan } from '../../src/wasm/index.ts';
 import { cases, Dice, randomCases, randomCodes, sceneOf, type Case } from './kernel-cases.ts';
 import { aarch64, cortexM4, missing } from '../loops/c-hosts.ts';
 import { runsHere } from './runs-here.ts';
@@ -133,6 +139,23 @@ const emittedWasm = async (graph: Graph<'kernel'>, samples: readonly Codes[]): P
   return samples.map(run);
 };
 
+/** The variant with relaxed SIMD in a process whose engine has it, compiled as `flags` say. */
+const emittedRelaxed = async (graph: Graph<'kernel'>, samples: readonly Codes[], flags: readonly string[]): Promise<readonly Codes[]> => {
+  const home = join(written((await wasm.configure('relaxed').emit(programOf(graph), { name: 'cases' })).artefacts), 'wasm');
+  writeFileSync(join(home, 'samples'), serialize(samples));
+  writeFileSync(join(home, 'run.mjs'), `
+    import { readFileSync, writeFileSync } from 'node:fs';
+    import { deserialize, serialize } from 'node:v8';
+    import { load, relaxed } from './cases.mjs';
+    if (!relaxed) throw new Error('relaxed SIMD failed its test');
+    const model = await load();
+    writeFileSync(process.argv[2], serialize(deserialize(readFileSync(process.argv[3])).map((sample) => model.run(sample))));
+  `);
+  const { status, stderr } = spawnSync(process.execPath, [...relaxedFlags(), ...flags, join(home, 'run.mjs'), join(home, 'results'), join(home, 'samples')], { encoding: 'utf8' });
+  if (status !== 0) throw new Error(stderr);
+  return deserialize(readFileSync(join(home, 'results'))) as readonly Codes[];
+};
+
 describe('every kernel op on every target', () => {
   const graph = graphOf(cases, 1);
   const samples = samplesFor(graph, 2);
@@ -148,13 +171,26 @@ describe('every kernel op on every target', () => {
     });
     expect(narrow.map(({ name }) => name)).toEqual([]);
   });
-  it.each([portableC, portableBesideVectors, simd128, avx2, avx512vnni, neonDot, neon, cortexM])('loop program for $name under the interpreter', (target) => {
+  it.each([portableC, portableBesideVectors, simd128, relaxedSimd, avx2, avx512vnni, neonDot, neon, cortexM])('loop program for $name under the interpreter', (target) => {
     const small = graphOf(cases.filter(({ large }) => large !== true), 3);
     const sample = samplesFor(small, 4).slice(0, 1);
     expect(differences(referenceOf(small, sample), interpreted(small, target, sample))).toEqual([]);
   }, 120_000);
   it('WebAssembly', async () => {
     expect(differences(reference, await emittedWasm(graph, samples))).toEqual([]);
+  }, 120_000);
+  it.each([['first', '--no-wasm-tier-up'], ['last', '--no-liftoff']])('WebAssembly with relaxed SIMD, compiled by the %s tier', async (_, flag) => {
+    expect(differences(reference, await emittedRelaxed(graph, samples, [flag]))).toEqual([]);
+  }, 120_000);
+  it('WebAssembly with relaxed SIMD falls back to the plain module', async () => {
+    const home = join(written((await wasm.configure('relaxed').emit(programOf(graph), { name: 'cases' })).artefacts), 'wasm');
+    const { relaxed } = await import(pathToFileURL(join(home, 'cases.mjs')).href) as { relaxed: boolean };
+    expect(relaxed).toBe(relaxedFlags().length === 0);
+    const products = ['cases.wasm', 'cases.relaxed.wasm'].map((file) => scan(readFileSync(join(home, file))).counts.get('i16x8.relaxed_dot_i8x16_i7x16_s') ?? 0);
+    expect(products[0]).toBe(0);
+    expect(products[1]).toBeGreaterThan(100);
+    const run = await runWasm(home, 'cases');
+    expect(differences(reference, samples.map(run))).toEqual([]);
   }, 120_000);
   for (const way of ways) it.skipIf(way.lacks !== null)(`C for ${way.name}${way.lacks === null ? '' : ` (needs ${way.lacks})`}`, async () => {
     expect(differences(reference, await emittedC(graph, interfaceOf(graph), samples, way))).toEqual([]);
@@ -169,6 +205,12 @@ describe('random shapes', () => {
       expect(differences(referenceOf(graph, samples), await emittedWasm(graph, samples))).toEqual([]);
     }), { numRuns: 12 });
   });
+  it('WebAssembly with relaxed SIMD', async () => {
+    const seed = fc.sample(fc.integer({ min: 0, max: 2 ** 30 }), 1)[0];
+    const graph = graphOf(randomCases(seed, 40), seed);
+    const samples = samplesFor(graph, seed).slice(0, 2);
+    expect(differences(referenceOf(graph, samples), await emittedRelaxed(graph, samples, [])), `seed ${seed}`).toEqual([]);
+  }, 120_000);
   for (const way of ways) it.skipIf(way.lacks !== null)(`C for ${way.name}${way.lacks === null ? '' : ` (needs ${way.lacks})`}`, async () => {
     const seed = fc.sample(fc.integer({ min: 0, max: 2 ** 30 }), 1)[0];
     const graph = graphOf(randomCases(seed, 40), seed);

@@ -114,14 +114,16 @@ interface Unpacking {
   readonly block: number;
   readonly bits: StoredBits;
   readonly target: Target;
+  /** codes stay as they are held, without sign */
+  readonly signless: boolean;
 }
-const unpackFn = (name: string, { length, block, bits, target }: Unpacking): Fn => {
+const unpackFn = (name: string, { length, block, bits, target, signless }: Unpacking): Fn => {
   const fields = fieldsOf(bits);
   const { count, rest, restBlock } = spansOf(length, block, bits);
   const [codes, packed] = [buffer('codes', 'i8', length, 'out'), buffer('packed', 'u8', packedLength(length, block, bits), 'const')];
   const widest = vectorLanes(target, 'i8');
   const elementOf = (n: number): Elem => (n === 1 ? 'i32' : 'u8');
-  const code = (loaded: Loaded, j: number, n: number): Expr => (n === 1 ? convert('i8', codesOf(loaded, j, bits, 'i32')) : codesOf(loaded, j, bits, 'i8'));
+  const code = (loaded: Loaded, j: number, n: number): Expr => (n === 1 ? convert('i8', codesOf(loaded, j, bits, 'i32', signless)) : codesOf(loaded, j, bits, 'i8', signless));
   const s = index('span', Math.max(1, count));
   const whole = count === 0 ? [] : [loop(s, overNest({ shape: [block], strides: [[1]] }, Math.min(widest, block), (n, locate) => {
     const loaded = loadPlanes(moved(locate(0, packed), 0, [s, spanBytes(block, bits)]), block, bits, n, elementOf(n));
@@ -138,6 +140,6 @@ const unpackFn = (name: string, { length, block, bits, target }: Unpacking): Fn 
   return fn(name, { buffers: [codes, packed] }, [...whole, ...last]);
 };
 
-/** Writes `length` stored codes as bytes. */
-export const unpack = (codes: Address, packed: Address, length: number, block: number, bits: StoredBits, target: Target, share: ScheduleContext['share']): Stmt =>
-  call(share('unpack', { length, block, bits, target }, unpackFn), [codes, packed]);
+/** Writes `length` stored codes as bytes; `signless`: as they are held. */
+export const unpack = (codes: Address, packed: Address, length: number, block: number, bits: StoredBits, target: Target, share: ScheduleContext['share'], signless = false): Stmt =>
+  call(share('unpack', { length, block, bits, target, signless }, unpackFn), [codes, packed]);

@@ -71,7 +71,7 @@ export const conv: Schedule = (step, context) => {
     x: elemOf(x.type.dtype), rescale: ending, inPlace: context.inPlace !== null, target,
   };
   const buffers: readonly Binding[] = [
-    { kind: 'value', value: step.output }, operand(x), ...weightBindings(weight.name, constant(weight).data as Int8Array, columns, walk, target, attrs.group, ending.out),
+    { kind: 'value', value: step.output }, operand(x), ...weightBindings(weight.name, constant(weight).data as Int8Array, columns, walk, target, attrs.group, ending.out, band.block * window.outWidth),
     scratch(band.e, bandLength(band)), ...(gathered ? [scratch('i16', window.outWidth * walk.padded)] : []),
     ...rescaleBindings(step, !key.inPlace, (list) => channelConstants(list, columns, walk, target, attrs.group)),
   ];
@@ -98,7 +98,7 @@ const convFn = ({ share }: ScheduleContext) => (name: string, { window: w, band,
   const columns = outputs / group;
   const result = buffer('out', ending.out, pixels * outputs, 'out');
   const source = buffer('x', x, w.batch * w.height * w.width * w.channels, 'in');
-  const weights = weightBuffers(columns, walk, target, ending.out, group);
+  const weights = weightBuffers(columns, walk, target, ending.out, group, band.block * w.outWidth);
   const rows = buffer('rows', band.e, bandLength(band), 'temp');
   const rescale = makeRescale(ending, target, { channels: group * channelsLength(columns, walk, target), y: pixels * outputs }, inPlace ? result : null);
   const patches = buffer('patches', 'i16', w.outWidth * walk.padded, 'temp');

@@ -43,7 +43,7 @@ export const depthwise = (step: Step, context: ScheduleContext, window: WindowSh
   const taps = window.kernel[0] * window.kernel[1];
   const build = { fn: context.share('depthwise', key, depthwiseFn(context)), values: rescaleValues(step) };
   if (wide) {
-    const start = slidingRebased(target, key.x) ? [packed(weight.name, slidingConstants(startSums(weights, window.channels), target))] : [];
+    const start = slidingRebased(target, key.x) ? [packed(weight.name, slidingConstants(startSums(weights, window.channels, -128), target))] : [];
     return { ...build, buffers: [
       { kind: 'value', value: step.output }, operand(x), ...stored(weight.name, packSliding(weights, window.channels, window.kernel, target), key), ...start, scratch(band.e, bandLength(band)),
       ...rescaleBindings(step, false, (constants) => slidingConstants(perChannel(constants, window.channels), target)),

@@ -282,7 +282,7 @@ export const multiply = (
 
 /**
  * Copies `rows` runs of `run` codes, widened, less a zero point: source and target strides between rows as given. Signed bytes that
- * become bytes without sign are stored as code + 128.
+ * become bytes without sign are stored as code + 128, the others as code − 128.
  */
 export const widenRows = (from: Address, to: Address, rows: number, run: number, rowFrom: number, rowTo: number, zeroPoint: number, target: Target): readonly Stmt[] => {
   const e = to.buffer.e;
@@ -290,6 +290,7 @@ export const widenRows = (from: Address, to: Address, rows: number, run: number,
     const [source, goal] = [locate(0, from.buffer), locate(1, to.buffer)];
     const there = moved(from, source.offset, ...source.terms);
     if (e === 'u8' && from.buffer.e === 'i8') return [store(moved(to, goal.offset, ...goal.terms), xor(convert('u8', load(there, n)), 128))];
+    if (e === 'i8' && from.buffer.e === 'u8') return [store(moved(to, goal.offset, ...goal.terms), convert('i8', xor(load(there, n), 128)))];
     const codes: Expr = load(there, n, e);
     return [store(moved(to, goal.offset, ...goal.terms), zeroPoint === 0 ? codes : sub(codes, zeroPoint))];
   });

@@ -44,7 +44,7 @@ export const rowProduct = (step: Step, context: ScheduleContext, rows: number, d
   const block = blockRows(key);
   const matrix = constant(weight).data as Int8Array;
   const buffers: readonly Binding[] = [
-    { kind: 'value', value: step.output }, operand(x), ...weightBindings(weight.name, matrix, columns, walk, target, 1, ending.out), ...(block === null ? [] : [scratch(rowElem(walk), block * walk.padded)]),
+    { kind: 'value', value: step.output }, operand(x), ...weightBindings(weight.name, matrix, columns, walk, target, 1, ending.out, block ?? rows), ...(block === null ? [] : [scratch(rowElem(walk), block * walk.padded)]),
     ...rescaleBindings(step, !key.inPlace, (list) => channelConstants(list, columns, walk, target)),
   ];
   return { fn: context.share('linear', key, linearFn(context)), buffers, values: rescaleValues(step) };
@@ -57,7 +57,7 @@ export const residualInPlace = (step: Step, target: Target): Value | null => {
   const { group = 1 } = step.root.attrs as { group?: number };
   const outputs = shapeOf(step.root.inputs['weight'] as Value)[0];
   const columns = outputs === group ? outputs : outputs / group;
-  const width = outputs === group && group > 1 ? 2 * Math.min(4, target.lanes) : target.quads !== null && columns >= PANEL ? PANEL : columnsPerPanel(targetFor(target, columns));
+  const width = outputs === group && group > 1 ? 2 * Math.min(4, target.lanes) : (target.quads ?? target.narrowQuads) !== null && columns >= PANEL ? PANEL : columnsPerPanel(targetFor(target, columns));
   return target.lanes === 1 || columns % width === 0 ? (node.inputs['y'] as Value) : null;
 };
 
@@ -82,7 +82,7 @@ const linearFn = ({ share }: ScheduleContext) => (name: string, shape: Shape): F
   const tile = { walk, rowA: walk.padded, rowOut: columns, a, b: 'i8' as const, rescale: ending, inPlace, target };
   const block = blockRows(shape);
   const y = rescale.y;
-  const weights = weightBuffers(columns, walk, target, ending.out, 1);
+  const weights = weightBuffers(columns, walk, target, ending.out, 1, block ?? rows);
   const fixed = [result, source, ...weights.buffers];
   const mark = markFor(rows * columns * walk.run);
   if (block === null) {

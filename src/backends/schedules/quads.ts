@@ -12,12 +12,17 @@
  * **Bytes without sign.** Where the first operand of the machine's product is u8, signed codes are stored as code + 128, and sums begin
  * at −128·Σw instead of 0. Every partial sum stays within |x|·|w| ≤ 383·128 for each tap, which `bytesFit` keeps inside 32 bits.
  *
+ * **Weights without sign.** Where the second operand is not negative (WebAssembly's relaxed product of pairs of bytes), weights stand as
+ * code + offset, offset = 2^(bits−1), and every row's sums begin at −offset·Σx, which is found once for all panels. Products are summed in
+ * 16 bits for as many steps as surely fit, 2·128·(2^bits − 1) each at most, before they go to 32 bits. Rows of u8 hold code − 128, and sums
+ * begin at 128·Σw more.
+ *
  * The last panel starts early enough to end with the last column; fewer than 16 columns are one panel filled with zeros, of which whole
  * vectors of sums are multiplied; where these are more than the columns, results go to memory of their own and are copied from there.
  */
-import { add, at, buffer, call, dot, fn, grid, index, list, load, loop, moved, reduce, set, splat, store, variable, zero } from '../../loops/build.ts';
-import type { Address, Buffer, Contents, Elem, Fn, Index, Stmt } from '../../loops/types.ts';
-import { codesOf, fieldsOf, loadPlanes, packedLength, unpack } from './codes.ts';
+import { across, add, at, broadcast, buffer, call, dot, fn, grid, index, list, literal, load, loop, moved, mul, reduce, set, splat, store, variable, zero } from '../../loops/build.ts';
+import type { Address, Buffer, Contents, Elem, Expr, Fn, Index, Stmt } from '../../loops/types.ts';
+import { codesOf, fieldsOf, loadPlanes, packedLength, storedWidth, unpack } from './codes.ts';
 import { FEW_ROWS, heldStarts, multiply, packedPanels, within, type Places, type TileShape, type Walk } from './gemm.ts';
 import { emptyLike, perChannel, product, type ScheduleContext } from './kernel.ts';
 import { collapse, overNest } from './nest.ts';
@@ -39,6 +44,8 @@ export interface Quads {
   readonly rebased: boolean;
   /** whether weights are so narrow that the sum of two products with u8 fits 16 bits */
   readonly paired: boolean;
+  /** weights stand without sign: what is added to them, and steps whose sums fit 16 bits; null where they keep their sign */
+  readonly held: { readonly offset: number; readonly steps: number } | null;
 }
 
 /** Sums of u8·i8 over `depth` taps that begin at −128·Σw fit 32 bits. */
@@ -46,16 +53,23 @@ const bytesFit = (depth: number): boolean => depth * 383 * 128 < 2 ** 31;
 
 /** 2·255·2^6 < 2^15 */
 const PAIRED_BITS = 7;
+/** Taps below which finding Σx for each row takes what products of bytes save. */
+const HELD_DEPTH = 32;
 
 /** How a target multiplies rows of codes `x` by constants of `bits` bits in this layout; null where it keeps another one, or has no room to spare. */
 export const quadsFor = ({ lanes, quads, narrowQuads }: Target, x: Elem, bits: number, depth: number, columns: number, ending: RescaleClass): Quads | null => {
-  if (quads === null || (columns < PANEL && ending.kind === 'two')) return null;
-  const words = { a: 'i16', rebased: false, paired: false } as const;
   const paired = narrowQuads !== null && bits <= PAIRED_BITS;
+  if (narrowQuads === 'i8') {
+    const most = 2 ** (storedWidth(bits) === 8 ? bits : storedWidth(bits)) - 1;
+    return paired && columns >= PANEL && depth >= HELD_DEPTH && (x === 'i8' || x === 'u8') && bytesFit(depth)
+      ? { a: 'i8', rebased: x === 'u8', paired, held: { offset: (most + 1) / 2, steps: Math.floor((2 ** 15 - 1) / (2 * 128 * most)) } } : null;
+  }
+  if (quads === null || (columns < PANEL && ending.kind === 'two')) return null;
+  const words = { a: 'i16', rebased: false, paired: false, held: null } as const;
   const wanted = paired ? narrowQuads : quads;
   if (lanes === 1 || wanted === 'i16' || (x !== 'i8' && x !== 'u8') || !bytesFit(depth)) return words;
-  if (x === wanted) return { a: wanted, rebased: false, paired };
-  return x === 'i8' ? { a: 'u8', rebased: true, paired } : words;
+  if (x === wanted) return { a: wanted, rebased: false, paired, held: null };
+  return x === 'i8' ? { a: 'u8', rebased: true, paired, held: null } : words;
 };
 
 const starts = (columns: number): readonly number[] => {
@@ -73,13 +87,15 @@ export const packQuads = (weights: Int8Array, columns: number, walk: Walk): Int8
   const segments = product(counts);
   const out = new Int8Array(starts(columns).length * quadPanelLength(walk));
   const weight = (column: number, segment: number, k: number): number => (k < run && column < columns ? weights[(column * segments + segment) * run + k] : 0);
+  // codes that are packed are held without sign anyway
+  const offset = walk.bits === 8 ? (walk.quads?.held?.offset ?? 0) : 0;
   let to = 0;
   for (const start of starts(columns)) for (let s = 0; s < segments; s++) for (let k = 0; k < padded; k += QUAD) {
-    for (let c = start; c < start + PANEL; c++) for (let e = k; e < k + QUAD; e++) out[to++] = weight(c, s, e);
+    for (let c = start; c < start + PANEL; c++) for (let e = k; e < k + QUAD; e++) out[to++] = weight(c, s, e) + offset;
   }
   return packedPanels(out, quadPanelLength(walk), STEP, walk.bits);
 };
-/** Per-channel constants of `groups` groups of columns, panel by panel; the same for the sums that begin at −128·Σw. */
+/** Per-channel constants of `groups` groups of columns, panel by panel; the same for the sums that begin at a multiple of Σw. */
 export const quadConstants = <T extends Contents>(constants: T, columns: number, { lanes, pairing }: Target, groups = 1): T => {
   const all = perChannel(constants, groups * columns);
   const out = emptyLike(all, groups * quadLength(columns));
@@ -90,14 +106,16 @@ export const quadConstants = <T extends Contents>(constants: T, columns: number,
   }
   return inLaneOrder(out, lanes, pairing);
 };
-export const startSums = (weights: Int8Array, columns: number): Int32Array => {
+export const startSums = (weights: Int8Array, columns: number, factor: number): Int32Array => {
   const depth = weights.length / columns;
   return Int32Array.from({ length: columns }, (_, c) => {
     let sum = 0;
     for (let k = 0; k < depth; k++) sum += weights[c * depth + k];
-    return -128 * sum;
+    return factor * sum;
   });
 };
+
+type Terms = readonly (readonly [Index, number])[];
 
 interface QuadTile extends TileShape {
   /** columns: whole panels, or a part of one */
@@ -129,6 +147,7 @@ export const quadRows = (target: Target, quads: Quads, rows: number, columns: nu
 const tileFn = (name: string, { rows, width, walk, rowA, rowOut, rescale: shape, inPlace, target }: QuadTile): Fn => {
   const { lanes } = target;
   const quads = walk.quads!;
+  const { held } = quads;
   const d = quads.a === 'i16' ? 2 : 4;
   const joined = QUAD / d;
   const total = vectorsOf(target, quads, width);
@@ -139,6 +158,7 @@ const tileFn = (name: string, { rows, width, walk, rowA, rowOut, rescale: shape,
   const left = buffer('a', quads.a, (rows - 1) * rowA + reach, 'in');
   const right = buffer('b', packed ? 'u8' : 'i8', width < PANEL ? panel - (PANEL - width) * QUAD : (width / PANEL) * panel, 'const');
   const first = buffer('start', 'i32', width, 'const');
+  const offsets = buffer('offsets', 'i32', rows, 'in');
   const result = buffer('out', shape.out, (rows - 1) * rowOut + width, 'out');
   const rescale = makeRescale(shape, target, { channels: width, y: (rows - 1) * rowOut + width }, inPlace ? result : null);
   const second = inPlace ? result : rescale.y;
@@ -148,25 +168,51 @@ const tileFn = (name: string, { rows, width, walk, rowA, rowOut, rescale: shape,
   const outer = walk.counts.map((count, i) => index(`t${i}`, count));
   const span = packed ? fieldsOf(walk.bits) : 1;
   const perIteration = (STEP * span * walk.bits) / 8;
-  const k = index('k', walk.padded / (span * QUAD));
-  const weightAt = (offset: number): Address =>
-    at(right, offset, ...outer.map((o, i) => [o, product(walk.counts.slice(i + 1)) * k.count * perIteration] as const), [k, perIteration]);
+  const iterations = walk.padded / (span * QUAD);
   const placeOf = (j: number): number => Math.floor(j / vectors) * panel + (j % vectors) * d * lanes;
-  const planes = packed ? list(total, (j) => loadPlanes(weightAt(placeOf(j)), STEP, walk.bits, d * lanes, d === 2 ? 'i16' : 'u8')) : null;
-  const starts = planes === null ? null : heldStarts(list(rows, (r) => at(left, r * rowA)), walk, joined, d, lanes);
-  const step = (number: number): readonly Stmt[] => {
-    const a = list(rows, (r) => variable(`a${r}`, quads.a, d * lanes));
-    const b = list(total, (j) => variable(`b${j}`, wide, d * lanes));
-    const loadA = (r: number): Stmt =>
-      set(a[r], splat(at(left, r * rowA + number * QUAD, ...outer.map((o, i) => [o, walk.strides[i]] as const), [k, span * QUAD]), QUAD, (d * lanes) / QUAD, quads.a));
-    const loadB = (j: number): Stmt => set(b[j], planes === null ? load(weightAt(placeOf(j)), d * lanes, wide) : codesOf(planes[j], number, walk.bits, wide, starts !== null));
-    const product = (r: number, j: number): Stmt => set(sums[r][j], dot(d, sums[r][j], a[r], b[j], quads.paired), { pin: true });
-    return rows < b.length
-      ? [...a.map((_, r) => loadA(r)), ...b.flatMap((_, j) => [loadB(j), ...a.map((_a, r) => product(r, j))])]
-      : [...b.map((_, j) => loadB(j)), ...a.flatMap((_, r) => [loadA(r), ...b.map((_b, j) => product(r, j))])];
+  const starts = !packed || held !== null ? null : heldStarts(list(rows, (r) => at(left, r * rowA)), walk, joined, d, lanes);
+  /** One iteration: number `from` and those that `of` counts on. */
+  const iteration = (from: number, of: Terms, add: (r: number, j: number, a: Expr, b: Expr) => Stmt): readonly Stmt[] => {
+    const by = (stride: number): Terms => of.map(([i, n]) => [i, n * stride]);
+    const weightAt = (offset: number): Address =>
+      at(right, offset + from * perIteration, ...outer.map((o, i) => [o, product(walk.counts.slice(i + 1)) * iterations * perIteration] as const), ...by(perIteration));
+    const planes = packed ? list(total, (j) => loadPlanes(weightAt(placeOf(j)), STEP, walk.bits, d * lanes, d === 2 ? 'i16' : 'u8')) : null;
+    const step = (number: number): readonly Stmt[] => {
+      const a = list(rows, (r) => variable(`a${r}`, quads.a, d * lanes));
+      const b = list(total, (j) => variable(`b${j}`, wide, d * lanes));
+      const loadA = (r: number): Stmt =>
+        set(a[r], splat(at(left, r * rowA + (from * span + number) * QUAD, ...outer.map((o, i) => [o, walk.strides[i]] as const), ...by(span * QUAD)), QUAD, (d * lanes) / QUAD, quads.a));
+      const loadB = (j: number): Stmt => set(b[j], planes === null ? load(weightAt(placeOf(j)), d * lanes, wide) : codesOf(planes[j], number, walk.bits, wide, starts !== null || held !== null));
+      return rows < b.length
+        ? [...a.map((_, r) => loadA(r)), ...b.flatMap((_, j) => [loadB(j), ...a.map((_a, r) => add(r, j, a[r], b[j]))])]
+        : [...b.map((_, j) => loadB(j)), ...a.flatMap((_, r) => [loadA(r), ...b.map((_b, j) => add(r, j, a[r], b[j]))])];
+    };
+    return [...(planes?.flatMap(({ setup }) => setup) ?? []), ...list(span, step).flat()];
   };
-  const inner = [...(planes?.flatMap(({ setup }) => setup) ?? []), ...list(span, step).flat()];
-  const loops = [...outer, k].reduceRight<readonly Stmt[]>((stmts, over) => [loop(over, stmts)], inner);
+  const direct = (): readonly Stmt[] => {
+    const k = index('k', iterations);
+    return [loop(k, iteration(0, [[k, 1]], (r, j, a, b) => set(sums[r][j], dot(d, sums[r][j], a, b, quads.paired), { pin: true })))];
+  };
+  /** Products summed in 16 bits over `most` iterations at a time. */
+  const narrow = (most: number): readonly Stmt[] => {
+    const pairs = grid(rows, total, (r, j) => variable(`p${r}_${j}`, 'i16', 2 * lanes));
+    const wider = (r: number, j: number, sum: Expr): Stmt => set(sums[r][j], dot(2, sums[r][j], sum, literal(1, 'i16', 2 * lanes)));
+    const each = <T>(f: (r: number, j: number) => T): readonly T[] => pairs.flatMap((row, r) => row.map((_, j) => f(r, j)));
+    const some = (count: number, from: number, of: Terms): readonly Stmt[] => {
+      if (count === 0) return [];
+      const n = index('narrow', count);
+      const add16 = (r: number, j: number, a: Expr, b: Expr): Stmt => set(pairs[r][j], dot(2, pairs[r][j], a, b));
+      return [
+        ...each((r, j) => set(pairs[r][j], zero('i16', 2 * lanes))), ...(count <= UNROLLED ? list(count, (i) => iteration(from + i, of, add16)).flat() : [loop(n, iteration(from, [...of, [n, 1]], add16))]),
+        ...each((r, j) => wider(r, j, pairs[r][j])),
+      ];
+    };
+    const k = index('k', Math.floor(iterations / most));
+    if (most === 1 && span === 1) return [loop(k, iteration(0, [[k, 1]], (r, j, a, b) => wider(r, j, dot(2, zero('i16', 2 * lanes), a, b))))];
+    return [...(k.count === 0 ? [] : [loop(k, some(most, 0, [[k, most]]))]), ...some(iterations % most, iterations - (iterations % most), [])];
+  };
+  const inner = held === null ? direct() : narrow(Math.min(iterations, Math.floor(held.steps / span)));
+  const loops = outer.reduceRight<readonly Stmt[]>((stmts, over) => [loop(over, stmts)], inner);
 
   const words = Math.min(PANEL, width) / lanes;
   const parts = Math.min(2, words);
@@ -180,11 +226,36 @@ const tileFn = (name: string, { rows, width, walk, rowA, rowOut, rescale: shape,
     )).flat()];
   }).flat();
   const begin = sums.flatMap((row, r) => [...(starts?.[r].setup ?? []), ...row.map((v, j) => {
-    const known = [...(quads.rebased ? [load(at(first, j * lanes), lanes)] : []), ...(starts === null ? [] : [starts[r].start])];
+    const known = [...(quads.rebased ? [load(at(first, j * lanes), lanes)] : []), ...(starts === null ? [] : [starts[r].start]), ...(held === null ? [] : [broadcast(load(at(offsets, r)), lanes)])];
     return set(v, known.length === 0 ? zero('i32', lanes) : known.reduce((a, b) => add(a, b)));
   })]);
-  return fn(name, { buffers: [result, left, right, ...(quads.rebased ? [first] : []), ...rescale.buffers], values: rescale.values },
+  return fn(name, { buffers: [result, left, right, ...(quads.rebased ? [first] : []), ...(held === null ? [] : [offsets]), ...rescale.buffers], values: rescale.values },
     [...begin, ...loops, ...prepared.setup, ...finish]);
+};
+
+interface RowSum {
+  readonly walk: Walk;
+  readonly factor: number;
+  readonly target: Target;
+}
+/** factor·Σx of one row, padding and all that the product reads. */
+const rowSumFn = (name: string, { walk: { counts, strides, padded }, factor, target: { lanes } }: RowSum): Fn => {
+  const bytes = 4 * lanes;
+  const reach = counts.reduce((sum, count, i) => sum + (count - 1) * strides[i], padded);
+  const [result, row] = [buffer('offset', 'i32', 1, 'out'), buffer('a', 'i8', reach, 'in')];
+  const outer = counts.map((count, i) => index(`t${i}`, count));
+  const [k, e] = [index('k', Math.max(1, Math.floor(padded / bytes))), index('e', Math.max(1, padded % bytes))];
+  const [parts, rest] = [variable('parts', 'i32', lanes), variable('rest', 'i32')];
+  const from = (offset: number, ...terms: Terms): Address => at(row, offset, ...outer.map((o, i) => [o, strides[i]] as const), ...terms);
+  const pairs = dot(2, zero('i16', 2 * lanes), load(from(0, [k, bytes]), bytes), literal(1, 'i8', bytes));
+  const inner = [
+    ...(padded < bytes ? [] : [loop(k, [set(parts, dot(2, parts, pairs, literal(1, 'i16', 2 * lanes)))])]),
+    ...(padded % bytes === 0 ? [] : [loop(e, [set(rest, add(rest, load(from(padded - (padded % bytes), [e, 1]), 1, 'i32')))])]),
+  ];
+  return fn(name, { buffers: [result, row] }, [
+    set(parts, zero('i32', lanes)), set(rest, zero('i32')), ...outer.reduceRight<readonly Stmt[]>((stmts, over) => [loop(over, stmts)], inner),
+    store(at(result), mul(add(across('add', parts), rest), factor)),
+  ]);
 };
 
 /** One column of a panel of bytes, side by side. */
@@ -198,8 +269,8 @@ const columnFn = (name: string, { length }: { readonly length: number }): Fn => 
 /** Panels that are unpacked together: as many as the widest tile has. */
 const groupOf = (target: Target, quads: Quads, rows: number): number => (target.lanes === 1 ? 1 : Math.max(1, widthOf(target, quads, rows) / PANEL));
 /** Whether a product of so many rows takes packed codes apart in registers: only where they are whole spans of one segment. */
-const inRegisters = ({ bits, counts, padded }: Walk, rows: number, { lanes }: Target): boolean =>
-  bits === 8 || (rows <= FEW_ROWS && lanes > 1 && product(counts) === 1 && padded % (fieldsOf(bits) * QUAD) === 0);
+const inRegisters = ({ bits, counts, padded, quads }: Walk, rows: number, { lanes }: Target): boolean =>
+  bits === 8 || (rows <= FEW_ROWS && fieldsOf(bits) <= (quads?.held?.steps ?? Infinity) && lanes > 1 && product(counts) === 1 && padded % (fieldsOf(bits) * QUAD) === 0);
 /** Bytes of unpacked panels that a product may need at a time, and of one column where there are no vectors. */
 export const quadScratch = (walk: Walk, columns: number, target: Target): number | null => {
   const column = target.lanes === 1 ? product(walk.counts) * walk.padded : 0;
@@ -207,21 +278,26 @@ export const quadScratch = (walk: Walk, columns: number, target: Target): number
   return column + panels === 0 ? null : column + panels;
 };
 
+/** Iterations that stand side by side instead of in a loop. */
+const UNROLLED = 2;
+
 export interface QuadPlaces extends Places {
   /** sums to begin with, where rows are rebased */
   readonly start: Address | null;
   /** results of fewer columns than a part of a panel has, before they are copied */
   readonly edge: Buffer | null;
+  /** what the sums of each row begin with, where weights are held without sign */
+  readonly offsets: Buffer | null;
 }
-type Terms = readonly (readonly [Index, number])[];
 
 /** rows × columns: the loops over groups of panels and, within each, over tiles. */
 export const multiplyQuads = (shape: Omit<TileShape, 'rows'>, rows: number, columns: number, rescale: Rescale, places: QuadPlaces, share: ScheduleContext['share']): readonly Stmt[] => {
   const { target, walk, rowA, rowOut } = shape;
   const quads = walk.quads!;
   if (target.lanes === 1) return byColumns(shape, rows, columns, rescale, places, share);
-  const { out, a, y, start, channel, edge, unpacked, around = [], mark = null } = places;
+  const { out, a, y, start, channel, edge, unpacked, offsets, around = [], mark = null } = places;
   const unpacks = !inRegisters(walk, around.length > 0 ? Infinity : rows, target);
+  const aroundOffsets: Terms = around.map((i, n) => [i, rows * product(around.slice(n + 1).map(({ count }) => count))]);
   const tileWalk: Walk = unpacks ? { ...walk, bits: 8 } : walk;
   const size = quadPanelBytes(walk);
   const length = quadPanelLength(walk);
@@ -229,7 +305,7 @@ export const multiplyQuads = (shape: Omit<TileShape, 'rows'>, rows: number, colu
   const panelsAt = (number: number, count: number, terms: Terms): { readonly b: Address; readonly setup: readonly Stmt[] } => {
     const stored = (i: number): Address => moved(places.b, (number + i) * size, ...terms.map(([index_, n]) => [index_, n * size] as const));
     return unpacks
-      ? { b: at(unpacked!), setup: list(count, (i) => unpack(at(unpacked!, i * length), stored(i), length, STEP, walk.bits, target, share)) } : { b: stored(0), setup: [] };
+      ? { b: at(unpacked!), setup: list(count, (i) => unpack(at(unpacked!, i * length), stored(i), length, STEP, walk.bits, target, share, quads.held !== null)) } : { b: stored(0), setup: [] };
   };
   if (edge !== null) {
     const narrow = { ...shape, walk: tileWalk, rowOut: PANEL };
@@ -262,6 +338,7 @@ export const multiplyQuads = (shape: Omit<TileShape, 'rows'>, rows: number, colu
       return call(share('tile', { ...shape, walk: tileWalk, rows: count, width }, tileFn), [
         moved(out, row * rowOut + column, ...byRow(rowOut), ...byGroup(PANEL, 1)), moved(a, row * rowA, ...byRow(rowA)), moved(b, 0, ...(part === null ? [] : [[part, width * QUAD] as const])),
         ...(start === null ? [] : [moved(start, number * PANEL, ...byGroup(PANEL, 1))]),
+        ...(offsets === null ? [] : [at(offsets, row, ...aroundOffsets, ...byRow(1))]),
         ...rescale.channels.map((one) => at(one, number * PANEL, ...channel, ...byGroup(PANEL, 1))),
         ...(y === null ? [] : [moved(y, row * rowOut + column, ...byRow(rowOut), ...byGroup(PANEL, 1))]),
         ...(rescale.table === null ? [] : [rescale.table]),
@@ -290,7 +367,12 @@ export const multiplyQuads = (shape: Omit<TileShape, 'rows'>, rows: number, colu
   const most = Math.max(1, widest / PANEL);
   const groups = Math.floor(whole / most);
   const n = index('n', Math.max(1, groups));
+  const r = index('row', rows);
+  const rowSums = offsets === null ? [] : within(around, [loop(r, [
+    call(share('row_sum', { walk: { ...walk, bits: 8, quads: null }, factor: -quads.held!.offset, target }, rowSumFn), [at(offsets, 0, ...aroundOffsets, [r, 1]), moved(a, 0, [r, rowA])]),
+  ])]);
   return [
+    ...rowSums,
     ...(groups === 0 ? [] : [loop(n, most === 1 ? panel(0, 0, [[n, 1]]) : several(most, 0, 0, [[n, 1]]), mark)]),
     ...once([
       ...(whole % most === 0 ? [] : several(whole % most, groups * most, groups * most * PANEL, [])),

@@ -15,8 +15,11 @@ export interface Target {
    * takes, or i16 where it multiplies pairs of words; null where the target keeps a layout of its own.
    */
   readonly quads: 'u8' | 'i8' | 'i16' | null;
-  /** the same for weights of at most 7 bits, whose sums of two products with u8 fit 16 bits; null: as `quads` */
-  readonly narrowQuads: 'u8' | null;
+  /**
+   * The same for weights of at most 7 bits, whose sums of two products with bytes fit 16 bits; null: as `quads`. i8: weights stand as
+   * code + 2^(bits−1), without sign, and sums of products are added in 16 bits for as long as they surely fit.
+   */
+  readonly narrowQuads: 'u8' | 'i8' | null;
   /** how the 64-bit constants of a dyadic are ordered in two vectors */
   readonly pairing: Pairing;
   /** bytes of widened rows that a matrix product keeps near the core */
@@ -31,6 +34,9 @@ export const portableBesideVectors: Target = { ...portableC, name: 'portable C b
 
 /** WebAssembly SIMD128. The tile keeps rows·vectors + vectors + rows + (vectors − 1) ≤ 15 registers, beyond which engines spill. */
 export const simd128: Target = { name: 'WebAssembly SIMD128', lanes: 4, dot: 2, tile: [4, 2], quads: null, narrowQuads: null, pairing: 'halves', blockBytes: 16384 };
+
+/** The same with relaxed SIMD: products of pairs of bytes, of which the second lies in 0 … 127. */
+export const relaxedSimd: Target = { ...simd128, name: 'WebAssembly relaxed SIMD', narrowQuads: 'i8' };
 
 /** x86-64 with vectors of 32 bytes. */
 export const avx2: Target = { name: 'AVX2', lanes: 8, dot: 2, tile: [6, 2], quads: 'i16', narrowQuads: 'u8', pairing: 'evenodd', blockBytes: 16384 };

@@ -12,7 +12,7 @@ import { vectorLanes, type Target } from './target.ts';
 /** Element of the rows that a walk is multiplied with. */
 export const rowElem = ({ quads }: Walk): 'u8' | 'i8' | 'i16' => quads?.a ?? 'i16';
 /** Added to a code that is stored in a row. */
-export const rowOffset = ({ quads }: Walk): number => (quads?.rebased === true ? 128 : 0);
+export const rowOffset = ({ quads }: Walk): number => (quads?.rebased === true ? (quads.a === 'u8' ? 128 : -128) : 0);
 
 /** Bytes of the weights of one group, and entries of its per-channel constants. */
 export const groupLength = (columns: number, walk: Walk, target: Target): number =>
@@ -27,8 +27,8 @@ const unpackedLength = (columns: number, walk: Walk, target: Target): number | n
 const edgeLength = (columns: number, { quads }: Walk, target: Target): number | null =>
   (quads === null || target.lanes === 1 || columns >= PANEL || partWidth(columns, target) === columns ? null : PANEL * MOST_ROWS);
 
-/** Weights [groups·columns, segments, run], and the scratch memory of their product; in the order of `weightBuffers`. */
-export const weightBindings = (name: string, weights: Int8Array, columns: number, walk: Walk, target: Target, groups: number, out: Elem): readonly Binding[] => {
+/** Weights [groups·columns, segments, run], and the scratch memory of their product with at most `rows` rows; in the order of `weightBuffers`. */
+export const weightBindings = (name: string, weights: Int8Array, columns: number, walk: Walk, target: Target, groups: number, out: Elem, rows: number): readonly Binding[] => {
   const filter = weights.length / groups;
   const length = groupLength(columns, walk, target);
   const panels = new Int8Array(groups * length);
@@ -38,8 +38,9 @@ export const weightBindings = (name: string, weights: Int8Array, columns: number
   }
   const [unpacked, edge] = [unpackedLength(columns, walk, target), edgeLength(columns, walk, target)];
   return [
-    packed(name, panels), ...(walk.quads?.rebased === true ? [packed(name, quadConstants(startSums(weights, groups * columns), columns, target, groups))] : []),
+    packed(name, panels), ...(walk.quads?.rebased === true ? [packed(name, quadConstants(startSums(weights, groups * columns, -rowOffset(walk)), columns, target, groups))] : []),
     ...(unpacked === null ? [] : [scratch('i8', unpacked)]), ...(edge === null ? [] : [scratch(out, edge)]),
+    ...(walk.quads?.held == null ? [] : [scratch('i32', rows)]),
   ];
 };
 
@@ -59,7 +60,7 @@ export interface WeightBuffers {
   readonly buffers: readonly Buffer[];
   multiply(tile: Omit<TileShape, 'rows'>, rows: number, rescale: Rescale, places: ProductPlaces, share: ScheduleContext['share']): readonly Stmt[];
 }
-export const weightBuffers = (columns: number, walk: Walk, target: Target, out: Elem, groups: number): WeightBuffers => {
+export const weightBuffers = (columns: number, walk: Walk, target: Target, out: Elem, groups: number, rows: number): WeightBuffers => {
   const length = groupLength(columns, walk, target);
   const channels = channelsLength(columns, walk, target);
   const weights = buffer('w', 'i8', groups * length, 'const');
@@ -67,13 +68,14 @@ export const weightBuffers = (columns: number, walk: Walk, target: Target, out: 
   const [unpackedBytes, edgeElements] = [unpackedLength(columns, walk, target), edgeLength(columns, walk, target)];
   const unpacked = unpackedBytes === null ? null : buffer('unpacked', 'i8', unpackedBytes, 'temp');
   const edge = edgeElements === null ? null : buffer('edge', out, edgeElements, 'temp');
+  const offsets = walk.quads?.held == null ? null : buffer('offsets', 'i32', rows, 'temp');
   return {
-    buffers: [weights, start, unpacked, edge].filter((one) => one !== null),
+    buffers: [weights, start, unpacked, edge, offsets].filter((one) => one !== null),
     multiply(tile, rows, rescale, { out: to, a, y, group, around = [], mark = null }, share) {
       const by = (stride: number): (readonly [Index, number])[] => (group === null ? [] : [[group, stride]]);
       const places = { out: to, a, b: moved(at(weights), 0, ...by(length)), y, channel: by(channels), unpacked, around, mark };
       if (walk.quads === null) return multiply(tile, rows, columns, rescale, places, share);
-      const own: QuadPlaces = { ...places, start: start === null ? null : at(start, 0, ...by(channels)), edge };
+      const own: QuadPlaces = { ...places, start: start === null ? null : at(start, 0, ...by(channels)), edge, offsets };
       const { table } = rescale;
       if (table === null || tile.rescale.code !== tile.rescale.out || target.lanes === 1) return multiplyQuads(tile, rows, columns, rescale, own, share);
       return once([

@@ -80,7 +80,7 @@ export const winograd = (step: Step, context: ScheduleContext, window: WindowSha
   const key: Shape = { window, outputs, padCode, walk, x: e, rescale: ending, inPlace: context.inPlace !== null, target };
   const { band, tiles } = planOf(key);
   const buffers: readonly Binding[] = [
-    { kind: 'value', value: step.output }, operand(x), ...weightBindings(weight.name, weights, outputs, walk, target, 1, ending.out),
+    { kind: 'value', value: step.output }, operand(x), ...weightBindings(weight.name, weights, outputs, walk, target, 1, ending.out, 0),
     scratch('i16', bandLength(band)), scratch('i16', PRODUCTS * windowsStride(tiles, channels)), scratch('i16', PRODUCTS * filtersStride(channels)), scratch('i32', PRODUCTS * tiles * 2 * COLUMNS),
     ...rescaleBindings(step, !key.inPlace, (constants) => channelConstants(constants, outputs, walk, target)),
   ];
