@@ -19,7 +19,7 @@ const LEAST_GAIN = 1e-9;
 /** `gram` is [n, n], row-major and symmetric; the loss of `rounded` must be its form. Codes stay in [−most, most]. */
 export const refineRow = (gram: Float64Array, damping: number, w: Float64Array, rounded: RoundedRow, most: number): RoundedRow => {
   const n = w.length;
-  const codes = rounded.codes.slice();
+  const codes = Float64Array.from(rounded.codes);
   let { step, loss } = rounded;
   const [ofWeights, ofCodes] = [product(gram, damping, w), product(gram, damping, codes)];
   let power = inner(codes, ofCodes);
@@ -49,19 +49,19 @@ export const refineRow = (gram: Float64Array, damping: number, w: Float64Array, 
     }
     if (loss >= start * (1 - LEAST_GAIN)) break;
   }
-  return { codes, step, loss: Math.max(0, loss) };
+  return { codes: Int8Array.from(codes), step, loss: Math.max(0, loss) };
 };
 
-const inner = (a: ArrayLike<number>, b: ArrayLike<number>): number => {
+const inner = (a: Float64Array, b: Float64Array): number => {
   let sum = 0;
   for (let i = 0; i < a.length; i++) sum += a[i] * b[i];
   return sum;
 };
 
 /** A·x, from the places where x is not 0. */
-const product = (gram: Float64Array, damping: number, x: ArrayLike<number>): Float64Array => {
+const product = (gram: Float64Array, damping: number, x: Float64Array): Float64Array => {
   const n = x.length;
-  const out = Float64Array.from(x, (one) => damping * one);
+  const out = x.map((one) => damping * one);
   for (let i = 0; i < n; i++) {
     const factor = x[i];
     if (factor === 0) continue;

@@ -28,7 +28,7 @@ import { widthsOf } from '../ir/ops/widths.ts';
 import { perChannel } from '../ir/quant.ts';
 import { mapOperands } from '../ir/rewrite.ts';
 import { tensorType, type Tensor } from '../ir/type.ts';
-import { quadraticForm, type QuadraticForm, type RoundedRow } from '../numerics/quadratic-form.ts';
+import type { QuadraticForm, RoundedRow } from '../numerics/quadratic-form.ts';
 import { createRandom } from '../numerics/random.ts';
 import { refineRow } from '../numerics/refine-row.ts';
 import { Follower, frontierBytes, openFrontier, type Frontier } from '../calibration/frontier.ts';
@@ -39,7 +39,7 @@ import { definePass, type PassContext } from './pass.ts';
 import { quantizeRows, weightOf } from './quantize-weights.ts';
 import { affordable } from './migration/trial.ts';
 import { chosenDamping } from './reconstruction/chosen-damping.ts';
-import { layerRows, type LayerRows } from './reconstruction/layer-rows.ts';
+import { layerRows, readTheSame, rowProducts, type LayerRows } from './reconstruction/layer-rows.ts';
 import { layerSums, type LayerSums } from './reconstruction/layer-sums.ts';
 
 export interface FitWeightsOptions {
@@ -115,6 +115,8 @@ class Fitting {
   private readonly sums: ReadonlyMap<Node, Node>;
   /** rounded weights, for a layer that shares them with one before it */
   private readonly rounded = new Map<Value, Tensor>();
+  /** moments of what a layer reads, while a later one reads the same: queries, keys and values do */
+  private read: { readonly node: Node; readonly sums: readonly LayerSums[] } | null = null;
 
   constructor(graph: Graph<'quant'>, reference: Graph<'float'>, count: number, options: FitWeightsOptions, context: PassContext) {
     this.graph = graph;
@@ -160,12 +162,10 @@ class Fitting {
     const weight = constantOf(value);
     if (value === null || weight === null || weight.type.dtype !== 'f32') return null;
     const target = this.targetOf(node);
-    const before = this.quant.evaluate(node);
-    const residuals = before.map((one, i) => difference(target[i], one));
     // weights that layers share are rounded once, unless their widths differ
     const earlier = this.rounded.get(value);
     const known = earlier?.type.dtype === `i${this.bitsOf(node)}` ? earlier : undefined;
-    const codes = known ?? this.round(node, weight, residuals);
+    const codes = known ?? this.round(node, weight, target);
     this.rounded.set(value, codes);
     const results = this.quant.evaluate({ ...node, inputs: { ...node.inputs, weight: looseConstant(value.name, codes) } });
     const shift = meanDifference(target, results, codes.type.shape[0] as number);
@@ -190,7 +190,7 @@ class Fitting {
     return this.kept(node) ?? widthsOf(node)?.weights ?? this.options.bits;
   }
 
-  private round(node: Node, weight: Tensor, residuals: readonly Tensor[]): Tensor {
+  private round(node: Node, weight: Tensor, target: readonly Tensor[]): Tensor {
     const bits = this.bitsOf(node);
     const rows = layerRows(node);
     if (rows.depth > deepestPlanes || this.options.rounding === 'nearest') return quantizeRows(weight, bits);
@@ -198,11 +198,11 @@ class Fitting {
     const shape = staticShape(weight.type.shape);
     const codes = new Int8Array(weight.data.length);
     const scales: number[] = [];
-    for (const [group, sums] of this.collect(node, rows, residuals).entries()) {
+    for (const [group, sums] of this.collect(node, rows, target).entries()) {
       const covariance = sums.covariance();
       const scale = dampingShare(1, rows.depth, sums.rows);
       const damping = this.options.damping > 0 ? { share: this.options.damping * scale, regression: true } : chosenDamping(sums, rows.depth, rows.outputs, scale);
-      const form = quadraticForm(covariance, rows.depth, damping.share);
+      const form = sums.form(damping.share);
       const first = group * rows.outputs * rows.depth;
       const real = Float64Array.from((weight.data as Float32Array).subarray(first, first + rows.outputs * rows.depth));
       if (this.options.regression === 'on' && damping.regression) form.solve(sums.cross()).forEach((step, i) => { real[i] += step; });
@@ -218,25 +218,40 @@ class Fitting {
   }
 
   /** Moments of each group over some positions of each sample: drawn anew for each, one from each of equal parts of the output. */
-  private collect(node: Node, rows: LayerRows, residuals: readonly Tensor[]): readonly LayerSums[] {
+  private collect(node: Node, rows: LayerRows, target: readonly Tensor[]): readonly LayerSums[] {
     const { depth, outputs, groups, positions } = rows;
     const wanted = Math.min(MOST_ROWS, Math.max(FEWEST_ROWS, ROWS_PER_NUMBER * depth), Math.max(FEW_ROWS_PER_NUMBER * depth, Math.floor(SUM_BUDGET / depth ** 2)));
     const count = Math.min(positions, Math.ceil(wanted / this.quant.count));
-    const sums = Array.from({ length: groups }, () => layerSums(depth, outputs, PARTS));
+    const known = this.read !== null && readTheSame(this.read.node, node) ? this.read.sums : null;
+    const sums = known?.map((one) => one.beside(outputs)) ?? Array.from({ length: groups }, () => layerSums(depth, outputs, PARTS));
+    this.read = this.readLater(node) ? { node, sums } : null;
+    const productsOf = groups === 1 ? rowProducts(node, rows, count) : null;
+    const whole = productsOf === null ? this.quant.evaluate(node) : null;
     const x = new Float32Array(count * depth);
     const r = new Float32Array(count * outputs);
     for (let i = 0; i < this.quant.count; i++) {
       const random = createRandom(this.context.seed, i);
       const chosen = Int32Array.from({ length: count }, (_, k) => Math.floor(((k + (count === positions ? 0 : random.uniform())) * positions) / count));
       const inputs = this.quant.realsOf((node.inputs as { x: Value }).x, i).data as Float32Array;
-      const missing = residuals[i].data as Float32Array;
+      const wantedHere = reals(target[i]);
       for (let group = 0; group < groups; group++) {
         rows.gather(inputs, group, chosen, x);
-        for (let k = 0, at = 0; k < count; k++) for (let o = 0, from = (chosen[k] * groups + group) * outputs; o < outputs; o++) r[at++] = missing[from + o];
+        const found = productsOf === null ? reals(whole![i]) : productsOf(x);
+        for (let k = 0, at = 0; k < count; k++) {
+          const from = (chosen[k] * groups + group) * outputs;
+          const other = productsOf === null ? from : at;
+          for (let o = 0; o < outputs; o++, at++) r[at] = wantedHere[from + o] - found[other + o];
+        }
         sums[group].add(x, r, i % PARTS);
       }
     }
     return sums;
+  }
+
+  /** Whether a layer that is still to be rounded multiplies what this one does. */
+  private readLater(node: Node): boolean {
+    const at = this.graph.nodes.indexOf(node);
+    return this.graph.nodes.some((other, i) => i > at && constantOf(weightOf(other))?.type.dtype === 'f32' && readTheSame(node, other));
   }
 
   private note(node: Node, target: readonly Tensor[], results: readonly Tensor[], shift: Float64Array): void {

@@ -9,7 +9,6 @@
  *
  * Source: two-fold cross-validation (Stone 1974) of the ridge of Zhong et al. 2024, ERQ.
  */
-import { quadraticForm } from '../../numerics/quadratic-form.ts';
 import type { LayerSums } from './layer-sums.ts';
 
 /** Shares that are tried, at least so large where samples are few. */
@@ -36,7 +35,7 @@ export const chosenDamping = (sums: LayerSums, depth: number, outputs: number, s
   });
   let [best, least] = [{ share: SHARES[SHARES.length - 1] * scale, regression: false }, 0];
   for (const share of SHARES) {
-    const loss = parts.reduce((sum, { covariance, cross }, part) => sum + lossOf(quadraticForm(covariance, depth, share * scale).solve(cross), parts[1 - part]), 0);
+    const loss = parts.reduce((sum, { cross }, part) => sum + lossOf(sums.form(share * scale, part).solve(cross), parts[1 - part]), 0);
     if (loss < least) [best, least] = [{ share: share * scale, regression: true }, loss];
   }
   return best;

@@ -2,8 +2,13 @@
  * What a layer multiplies, as rows: for a group of output channels and a position of the output, the numbers that the weights of one
  * channel meet, in the order of those weights; 0 where a window reads outside the image.
  */
+import { Builder } from '../../ir/build.ts';
 import { sizeOf, staticShape } from '../../ir/dim.ts';
-import type { Node, Value } from '../../ir/graph.ts';
+import { constantOf, type Node, type Value } from '../../ir/graph.ts';
+import { linear } from '../../ir/ops/index.ts';
+import { reals } from '../../ir/ops/elements.ts';
+import { f32, tensor } from '../../ir/type.ts';
+import { createExecutor, dequantized } from '../../calibration/executor.ts';
 
 export interface LayerRows {
   /** groups of output channels that read the same numbers */
@@ -50,4 +55,24 @@ export const layerRows = (node: Node): LayerRows => {
       }
     },
   };
+};
+
+/** Whether two layers multiply the same rows. */
+export const readTheSame = (a: Node, b: Node): boolean => {
+  const windowOf = ({ op, inputs, attrs: { group, strides, pads, dilations } }: Node): string =>
+    JSON.stringify([op, staticShape((inputs['weight'] as Value).type.shape).slice(1), group, strides, pads, dilations]);
+  return a.inputs['x'] === b.inputs['x'] && windowOf(a) === windowOf(b);
+};
+
+/** The layer's results for `count` gathered rows: those that it has at their positions, to the bit. For layers of one group. */
+export const rowProducts = (node: Node, { depth, outputs }: LayerRows, count: number): ((x: Float32Array) => Float32Array) => {
+  const constant = (value: Value): Float32Array => dequantized(constantOf(value)!).data as Float32Array;
+  const { weight, bias } = node.inputs as { readonly weight: Value; readonly bias: Value | null };
+  const b = new Builder();
+  const type = f32(count, depth);
+  const y = b.emit(linear, {
+    x: b.input('x', type), weight: b.constant('weight', tensor(f32(outputs, depth), constant(weight))), bias: bias === null ? null : b.constant('bias', tensor(f32(outputs), constant(bias))),
+  });
+  const executor = createExecutor(b.finish('float', node.output.name, [{ name: 'y', value: y }]));
+  return (x) => reals(executor.run({ x: { type, data: x } })['y']);
 };

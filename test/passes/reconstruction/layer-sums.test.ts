@@ -1,12 +1,13 @@
 /** What fit-weights collects: rows times weights give the layer, and the sums are the centred moments. */
 import { describe, expect, it } from 'vitest';
+import { createExecutor } from '../../../src/calibration/executor.ts';
 import { evaluateGraph } from '../../../src/ir/evaluate.ts';
 import type { Value } from '../../../src/ir/graph.ts';
 import { parseGraph } from '../../../src/ir/parse.ts';
 import { tensor } from '../../../src/ir/type.ts';
 import { quadraticForm } from '../../../src/numerics/quadratic-form.ts';
 import { createRandom } from '../../../src/numerics/random.ts';
-import { layerRows } from '../../../src/passes/reconstruction/layer-rows.ts';
+import { layerRows, readTheSame, rowProducts } from '../../../src/passes/reconstruction/layer-rows.ts';
 import { chosenDamping } from '../../../src/passes/reconstruction/chosen-damping.ts';
 import { layerSums } from '../../../src/passes/reconstruction/layer-sums.ts';
 
@@ -38,7 +39,58 @@ describe('rows of a layer', () => {
   });
 });
 
+describe('products of some rows', () => {
+  it.each([
+    ['linear with a bias', '%b = const random(seed: 4) : f32[40]\n  %y = linear(%x, %w, %b) : f32[50, 40]', 'f32[50, 70]', 'f32[40, 70]'],
+    ['a padded window', '%y = conv(%x, %w) {strides: [2, 1], pads: [1, 1, 1, 1]} : f32[1, 6, 12, 24]', 'f32[1, 12, 12, 20]', 'f32[24, 3, 3, 20]'],
+    ['a spread window', '%y = conv(%x, %w) {dilations: [2, 2]} : f32[1, 8, 8, 9]', 'f32[1, 12, 12, 20]', 'f32[9, 3, 3, 20]'],
+  ])('have the bits of the whole layer: %s', (_, layer, x, w) => {
+    const graph = parseGraph(`graph @g : float (%x: ${x}) -> (%y) {\n  %w = const random(seed: 3) : ${w}\n  ${layer}\n}\n`);
+    const [node, type] = [graph.nodes[0], graph.inputs[0].type];
+    const rows = layerRows(node);
+    const input = tensor(type, normals(type.shape.reduce<number>((product, n) => product * (n as number), 1)));
+    const whole = createExecutor(graph).run({ x: input })['y'].data;
+    const chosen = Int32Array.from({ length: 7 }, (_value, k) => Math.floor(((k + 0.5) * rows.positions) / 7));
+    const some = new Float32Array(chosen.length * rows.depth);
+    rows.gather(input.data as Float32Array, 0, chosen, some);
+    const found = rowProducts(node, rows, chosen.length)(some);
+    chosen.forEach((p, k) => {
+      for (let o = 0; o < rows.outputs; o++) expect(found[k * rows.outputs + o]).toBe(whole[p * rows.outputs + o]);
+    });
+  });
+
+  it('queries and keys read the same rows, another window does not', () => {
+    const graph = parseGraph(`graph @g : float (%x: f32[1, 6, 6, 4]) -> (%q, %k, %s, %z) {
+  %w = const random(seed: 1) : f32[3, 3, 3, 4]
+  %v = const random(seed: 2) : f32[5, 3, 3, 4]
+  %q = conv(%x, %w) : f32[1, 4, 4, 3]
+  %k = conv(%x, %v) : f32[1, 4, 4, 5]
+  %s = conv(%x, %v) {strides: [2, 2]} : f32[1, 2, 2, 5]
+  %r = relu(%x) : f32[1, 6, 6, 4]
+  %z = conv(%r, %v) : f32[1, 4, 4, 5]
+}
+`);
+    const [query, key, strided, , other] = graph.nodes;
+    expect([key, strided, other].map((node) => readTheSame(query, node))).toEqual([true, false, false]);
+  });
+});
+
 describe('sums', () => {
+  it('beside those of another layer have the bits of sums of their own', () => {
+    const depth = 40;
+    const blocks = [0, 1, 0].map((part) => ({ part, x: normals(30 * depth), first: normals(30 * 3), second: normals(30 * 5) }));
+    const [one, alone] = [layerSums(depth, 3, 2), layerSums(depth, 5, 2)];
+    for (const { part, x, first, second } of blocks) { one.add(x, first, part); alone.add(x, second, part); }
+    const beside = one.beside(5);
+    for (const { part, x, second } of blocks) beside.add(x, second, part);
+    for (const part of [undefined, 0, 1]) {
+      expect(beside.covariance(part)).toEqual(alone.covariance(part));
+      expect(beside.cross(part)).toEqual(alone.cross(part));
+    }
+    expect(beside.rows).toBe(alone.rows);
+    expect(beside.form(0.1).solve(beside.cross())).toEqual(quadraticForm(alone.covariance(), depth, 0.1).solve(alone.cross()));
+  });
+
   it('are centred, also where the mean is large beside the spread', () => {
     const [depth, outputs, rows] = [5, 2, 300];
     const [x, r] = [normals(rows * depth).map((value, i) => 100 + (i % depth) + value), normals(rows * outputs)];
