@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { createExecutor } from '../../../src/calibration/executor.ts';
 import { evaluateGraph } from '../../../src/ir/evaluate.ts';
-import type { Value } from '../../../src/ir/graph.ts';
+import type { Graph, Value } from '../../../src/ir/graph.ts';
 import { parseGraph } from '../../../src/ir/parse.ts';
 import { tensor } from '../../../src/ir/type.ts';
 import { quadraticForm } from '../../../src/numerics/quadratic-form.ts';
@@ -49,7 +49,7 @@ describe('products of some rows', () => {
     const [node, type] = [graph.nodes[0], graph.inputs[0].type];
     const rows = layerRows(node);
     const input = tensor(type, normals(type.shape.reduce<number>((product, n) => product * (n as number), 1)));
-    const whole = createExecutor(graph).run({ x: input })['y'].data;
+    const whole = createExecutor(graph as Graph<'float'>).run({ x: input })['y'].data;
     const chosen = Int32Array.from({ length: 7 }, (_value, k) => Math.floor(((k + 0.5) * rows.positions) / 7));
     const some = new Float32Array(chosen.length * rows.depth);
     rows.gather(input.data as Float32Array, 0, chosen, some);
