@@ -1,6 +1,6 @@
 // Times single kernels in every instruction set that runs here, with each C compiler that is installed, and in WebAssembly:
 // npm run bench:kernels -- [--ms n] [--rounds n] [--only text] [--json]. Without --json it also puts them into docs/speed.md; --only times what
-// has the text in its name and leaves the other rows there.
+// has the text in its name and leaves the other rows there, as long as they are kept in .cache.
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -67,8 +67,8 @@ const report = {
 if (options.json) process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
 else {
   const before = readSpeed();
-  const kept = (before.kernels?.rows ?? []).filter(({ instructions }) => !instructions.includes(options.only));
-  writeSpeed({ ...before, kernels: options.only === '' ? report : { ...before.kernels, rows: [...kept, ...report.rows] } });
+  if (options.only === '') writeSpeed({ ...before, kernels: report });
+  else if (before.kernels !== null) writeSpeed({ ...before, kernels: { ...before.kernels, rows: [...before.kernels.rows.filter(({ instructions }) => !instructions.includes(options.only)), ...report.rows] } });
   process.stdout.write(`${kernelTable(report)}\n`);
 }
 process.exit(0);
