@@ -11,17 +11,22 @@
  * loss on recorded samples. What is kept must improve the outputs of the quantised network on samples it was not chosen with; where nothing
  * does, the graph stays as it is.
  *
+ * Where networks normalise after the addition, a LayerNorm result is added back as well; with `residuals` the addition undoes the scales,
+ * channel by channel (migration/free-edges.ts).
+ *
  * Layers joined by ReLU6 take scales of at most 1: the ceiling then lets s·6 through, which stays above all that calibration data reached
  * (search.ts); other inputs may be cut earlier than before, as they are at the ends of every calibrated range.
  *
  * Sources: Wei et al. 2023, Outlier Suppression+; Xiao et al. 2023, SmoothQuant; Li et al. 2023, RepQ-ViT; Nagel et al. 2019, Data-free
  * quantization.
  */
+import type { Graph } from '../ir/graph.ts';
 import { int, oneOf, real } from '../ir/op.ts';
 import { decibels } from '../calibration/metrics.ts';
 import { channelClasses, changesOf, type Site } from './migration/channel-classes.ts';
 import { identity } from './migration/change.ts';
 import type { Candidate } from './migration/families.ts';
+import { freed, residualsOption, tidied } from './migration/free-edges.ts';
 import { rankedScales, readValues, type Scored } from './migration/search.ts';
 import { settle, type Proposal } from './migration/settle.ts';
 import { factsOf, widthOptions, type Facts, type Widths } from './migration/site-loss.ts';
@@ -30,6 +35,7 @@ import { definePass } from './pass.ts';
 
 export interface MigrateScalesOptions extends Widths {
   readonly refine: number;
+  readonly residuals: boolean;
   readonly families: 'all' | Exclude<Candidate['family'], 'none'>;
   readonly leastGain: number;
   readonly leastOutputGain: number;
@@ -45,26 +51,31 @@ export const migrateScales = definePass<'float', 'float', MigrateScalesOptions>(
   options: {
     ...widthOptions,
     families: oneOf('rules for scales that compete', ['all', 'threshold', 'power', 'equal', 'layers'], 'all'),
+    residuals: residualsOption,
     refine: int('best candidates of a site that are tried on recorded samples', 3),
     leastGain: real('dB that a site must gain', 0.1),
     leastOutputGain: real('dB that the outputs must gain; below 0 they may lose as much', 0.1),
   },
-  async run(graph, options, context) {
-    if (context.calibration === null) return graph;
-    const facts = factsOf(graph, await context.calibration.channelMoments(graph), options);
+  async run(closed, options, context) {
+    const { calibration } = context;
+    if (calibration === null) return closed;
+    const { graph, moments } = freed(closed, await calibration.channelMoments(closed), { residuals: options.residuals, borders: false });
+    const facts = factsOf(graph, moments, options);
+    const settled = async (proposals: readonly Proposal[], leastGainDb: number): Promise<Graph<'float'>> =>
+      tidied(await settle(facts, proposals, leastGainDb, context), graph, closed, calibration);
     const sites = channelClasses(graph).scaleSites.flatMap((site): readonly Ranked[] => {
       const list = bestOfFamilies(rankedScales(site, facts), options.leastGain).filter(({ candidate: { family } }) => options.families === 'all' || family === options.families);
       return list.length === 0 ? [] : [{ site, list: list.slice(0, options.refine), probe: probeSite(site.members.map(({ value }) => value), facts) }];
     });
-    if (sites.length === 0) return settle(facts, [], 0, context);
+    if (sites.length === 0) return settled([], 0);
     const probes = sites.map(({ probe }) => probe);
-    const recording = record(graph, probes, recordedSamples(graph, probes, context.calibration.samples));
+    const recording = record(graph, probes, recordedSamples(graph, probes, calibration.samples));
     const proposals = sites.flatMap((ranked, i) => {
       context.progress('migrate-scales', i, sites.length);
       const found = proposed(ranked, recording, facts);
       return found !== null && found.gainDb >= options.leastGain ? [found] : [];
     });
-    return settle(facts, proposals, options.leastOutputGain, context);
+    return settled(proposals, options.leastOutputGain);
   },
 });
 

@@ -5,7 +5,7 @@
  *  - a value read only by a ReLU or clip takes that activation's type, and the activation vanishes: saturation at the code of 0 (or
  *    of the bounds) is the activation, exactly;
  *  - the result of a convolution or linear map that only an addition reads stays real (`f32`): the kernel adds its accumulator to the
- *    other operand and rounds once;
+ *    other operand and rounds once; so does the result of an affine map by channels (`batch_norm`) that only an addition reads;
  *  - values that move elements without arithmetic (reshape, concat, max pool, …) share one type;
  *  - the residual stream, logits, graph outputs, and sums of linear maps that are added to further ones are 16 bits wide;
  *  - what is multiplied by weights is `bits` wide, and what is multiplied by another activation `attention` bits: these widths decide
@@ -231,6 +231,8 @@ class Typing {
       && sizeOf(value.type.shape) === sizeOf(node.output.type.shape));
     const latest = candidates.sort((p, q) => position(q) - position(p))[0];
     if (latest !== undefined) this.exact.add(latest);
+    if (constantOf(x) !== null || constantOf(y) !== null) return;
+    for (const value of [x, y]) if (isNode(value.def) && value.def.op === 'batch_norm' && this.soleUse(value)) this.exact.add(value);
   }
 
   /** The absorbed activation that reads a value, if there is one. */
@@ -265,7 +267,7 @@ class Typing {
     if (cheap) return { members, form: { width: 8, symmetric }, readAt: 8 };
     const wanted = readers.flatMap((node) => this.wants(node) ?? []);
     const activated = some((value, def) => this.absorbed.has(value) || functions.has(def?.op ?? ''));
-    const summed = !activated && readers.some(({ op }) => elementwise.has(op));
+    const summed = !activated && readers.some((node) => elementwise.has(node.op) || this.isExactMap(node));
     const width = wanted.length === 0 || summed ? Math.max(8, ...wanted) : Math.max(...wanted);
     return { members, form: width > 8 ? wide : { width, symmetric }, readAt: null };
   }
@@ -345,7 +347,7 @@ class Typing {
     if (users.length === 1 && this.isPartialSum(value) && users[0].op === 'add' && operandsOf(users[0]).every((operand) => this.isPartialSum(operand))) return true;
     if (this.options.residual === 'narrow') return false;
     if (isNode(value.def) && value.def.op === 'add' && users.some((node) => node.op === 'layer_norm')) return true;
-    return users.some((node) => node.op === 'add') && (this.options.residual === 'wide' || this.onNormalizedStream(value));
+    return users.some((node) => node.op === 'add' || this.isExactMap(node)) && (this.options.residual === 'wide' || this.onNormalizedStream(value));
   }
 
   /** A linear map, or a sum of nothing but linear maps, that only one node reads: a part of a product that was cut into groups. */
@@ -354,10 +356,15 @@ class Typing {
     return value.def.op === 'linear' || (value.def.op === 'add' && operandsOf(value.def).every((operand) => this.isPartialSum(operand)));
   }
 
+  /** An affine map that an addition takes in. */
+  private isExactMap({ op, output }: Node): boolean {
+    return op === 'batch_norm' && this.exact.has(output);
+  }
+
   /** Whether a chain of additions leads from the value to a LayerNorm, or from one to it. */
   private onNormalizedStream(value: Value): boolean {
     const users = this.users.get(value) ?? [];
-    const ahead = users.some((node) => node.op === 'layer_norm' || (node.op === 'add' && this.onNormalizedStream(node.output)));
+    const ahead = users.some((node) => node.op === 'layer_norm' || ((node.op === 'add' || this.isExactMap(node)) && this.onNormalizedStream(node.output)));
     return ahead || (isNode(value.def) && value.def.op === 'layer_norm');
   }
 

@@ -10,20 +10,23 @@
  * of a row alike and vanishes, and for layers that follow each other without an activation. A shift often pays only once scales are
  * migrated too (one channel far from 0 hides behind another that is wide), so a site is judged alone and together with its best scales.
  *
+ * With `residuals` and `borders`, operands that would hold a value where it is take the shift up (migration/free-edges.ts).
+ *
  * Source: Wei et al. 2023, Outlier Suppression+.
  */
 import { real } from '../ir/op.ts';
-import type { Value } from '../ir/graph.ts';
+import type { Graph, Value } from '../ir/graph.ts';
 import { decibels } from '../calibration/metrics.ts';
 import { identity, type Change } from './migration/change.ts';
 import { channelClasses, changesOf, type Site } from './migration/channel-classes.ts';
+import { bordersOption, freed, residualsOption, tidied, type Freedom } from './migration/free-edges.ts';
 import { joined, lossOf, middleShift, rankedScales, readValues } from './migration/search.ts';
 import { settle, type Proposal } from './migration/settle.ts';
 import { factsOf, termsOf, widthOptions, type Facts, type Widths } from './migration/site-loss.ts';
 import { probedSqnr, probeSite, record, recordedSamples, type ProbeSite, type Recording } from './migration/site-probe.ts';
 import { definePass } from './pass.ts';
 
-export interface ShiftChannelsOptions extends Widths {
+export interface ShiftChannelsOptions extends Widths, Freedom {
   readonly leastGain: number;
 }
 
@@ -35,25 +38,31 @@ export const shiftChannels = definePass<'float', 'float', ShiftChannelsOptions>(
   paper: 'Wei et al. 2023, Outlier Suppression+',
   options: {
     ...widthOptions,
+    residuals: residualsOption,
+    borders: bordersOption,
     leastGain: real('dB that a site must gain; the outputs may lose no more than that', 0.1),
   },
-  async run(graph, options, context) {
-    if (context.calibration === null) return graph;
-    const facts = factsOf(graph, await context.calibration.channelMoments(graph), options);
+  async run(closed, options, context) {
+    const { calibration } = context;
+    if (calibration === null) return closed;
+    const { graph, moments } = freed(closed, await calibration.channelMoments(closed), options);
+    const facts = factsOf(graph, moments, options);
     const { shiftSites, scaleSites } = channelClasses(graph);
     const promising = shiftSites.flatMap((site): readonly Shifted[] => {
       const found = readValues(site, facts).length === 0 ? null : shifted(site, scaleSites, facts, options.leastGain);
       return found === null ? [] : [found];
     });
-    if (promising.length === 0) return settle(facts, [], 0, context);
+    const settled = async (proposals: readonly Proposal[], leastGainDb: number): Promise<Graph<'float'>> =>
+      tidied(await settle(facts, proposals, leastGainDb, context), graph, closed, calibration);
+    if (promising.length === 0) return settled([], 0);
     const probes = promising.map(({ probe }) => probe);
-    const recording = record(graph, probes, recordedSamples(graph, probes, context.calibration.samples));
+    const recording = record(graph, probes, recordedSamples(graph, probes, calibration.samples));
     const proposals = promising.flatMap((one, i) => {
       context.progress('shift-channels', i, promising.length);
       const found = proposed(one, recording, facts);
       return found.gainDb >= options.leastGain ? [found] : [];
     });
-    return settle(facts, proposals, -options.leastGain, context);
+    return settled(proposals, -options.leastGain);
   },
 });
 

@@ -85,9 +85,11 @@ export const perChannelMap = (node: NodeOf<typeof float.batchNorm> | NodeOf<type
   if (node.op === 'quantize') return affine(asPlainNode(node), sum, lowering);
   const [scale, bias, mean, variance] = [node.inputs.scale, node.inputs.bias, node.inputs.mean, node.inputs.variance].map((value) => constantOf(value)!.data);
   const slope = (c: number): number => Number(scale[c]) / Math.sqrt(Number(variance[c]) + node.attrs.epsilon);
-  return affine(asPlainNode(node), {
+  const map: Sum = {
     ...sum, factors: sum.factors.map((f, c) => f * slope(c)), offsets: sum.offsets.map((o, c) => (o - Number(mean[c])) * slope(c) + Number(bias[c])),
-  }, lowering);
+  };
+  // left real, it is rounded by the addition that reads it
+  return node.output.type.quant === null ? map : affine(asPlainNode(node), map, lowering);
 };
 
 /** An affine map of bytes is a table; of wider codes, a rescale (two-operand form with y = x·0 where a factor is negative). */
