@@ -19,7 +19,7 @@ import type { Graph, Value } from '../ir/graph.ts';
 import { decibels } from '../calibration/metrics.ts';
 import { identity, type Change } from './migration/change.ts';
 import { channelClasses, changesOf, type Site } from './migration/channel-classes.ts';
-import { bordersOption, freed, residualsOption, tidied, type Freedom } from './migration/free-edges.ts';
+import { borderSize, bordersOption, freed, residualsOption, tidied, type Freedom } from './migration/free-edges.ts';
 import { joined, lossOf, middleShift, rankedScales, readValues } from './migration/search.ts';
 import { settle, type Proposal } from './migration/settle.ts';
 import { factsOf, termsOf, widthOptions, type Facts, type Widths } from './migration/site-loss.ts';
@@ -60,11 +60,14 @@ export const shiftChannels = definePass<'float', 'float', ShiftChannelsOptions>(
     const proposals = promising.flatMap((one, i) => {
       context.progress('shift-channels', i, promising.length);
       const found = proposed(one, recording, facts);
-      return found.gainDb >= options.leastGain ? [found] : [];
+      return found.gainDb >= ((found.bytes ?? 0) > 0 ? Math.max(BORDER_GAIN, options.leastGain) : options.leastGain) ? [found] : [];
     });
     return settled(proposals, -options.leastGain);
   },
 });
+
+/** dB that a site must gain where borders are written out: a border is a copy of the image at run time. */
+const BORDER_GAIN = 1;
 
 interface Shifted {
   readonly site: Site;
@@ -99,5 +102,6 @@ const proposed = ({ site, shifts, scales, probe }: Shifted, recording: Recording
     gainDb: Math.max(sqnrAfter - sqnrBefore, scaledAfter - scaledBefore),
     siteDb: { before: sqnrBefore, after: sqnrAfter },
     note: { site: readValues(site, facts)[0].name, text: 'centred channels', figures: { scaledBefore, scaledAfter } },
+    bytes: site.members.reduce((sum, { value }) => sum + borderSize(value), 0),
   };
 };

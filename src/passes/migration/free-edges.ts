@@ -120,6 +120,10 @@ const withFreeBorders = (graph: Graph<'float'>, moments: Moments): Freed => {
   return graph.nodes.some(frees) ? withBorders(graph, moments, frees) : { graph, moments };
 };
 
+/** Numbers in the constants that are joined to a value, 0 where there are none. */
+export const borderSize = ({ def }: Value): number =>
+  (isNode(def) && def.op === 'concat' ? (def.inputs['xs'] as readonly Value[]).reduce((sum, x) => sum + (constantOf(x)?.data.length ?? 0), 0) : 0);
+
 /** The image inside a border of zeros, and the pads that say the same; null for anything else. */
 const insideBorder = (value: Value): { readonly x: Value; readonly pads: readonly number[] } | null => {
   const pads = [0, 0, 0, 0];

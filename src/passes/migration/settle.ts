@@ -19,6 +19,8 @@ export interface Proposal {
   /** signal to noise at the site, as it is measured without and with the change */
   readonly siteDb: BeforeAfter;
   readonly note: Note;
+  /** of constants that it adds to the program; 0 where absent */
+  readonly bytes?: number;
 }
 
 /** Samples on which the float graphs are compared. */
@@ -27,10 +29,11 @@ const CHECKED = 4;
 /** So often the weaker half is given up before nothing is changed. */
 const TRIES = 4;
 
-/** Changes of coordinates end in constants that were there before: they take no bytes and no operations. */
-const free: Pick<Gain, 'bytes' | 'operations'> = { bytes: 0, operations: 0 };
+/** Changes of coordinates end in constants that were there before: they take no bytes and no operations, but for what a proposal says of itself. */
+const costOf = (proposals: readonly Proposal[]): Pick<Gain, 'bytes' | 'operations'> => ({ bytes: proposals.reduce((sum, { bytes = 0 }) => sum + bytes, 0), operations: 0 });
+const free = costOf([]);
 
-const noteOf = ({ note, siteDb }: Proposal, kept: boolean, text = note.text): Note => ({ ...note, text, gain: { kept, siteDb, outputsDb: null, ...free } });
+const noteOf = (one: Proposal, kept: boolean, text = one.note.text): Note => ({ ...one.note, text, gain: { kept, siteDb: one.siteDb, outputsDb: null, ...(kept ? costOf([one]) : free) } });
 
 /**
  * Applies the proposals that keep the function and, together, improve the outputs by `leastGainDb` as far as the measurement can tell; the
@@ -63,7 +66,7 @@ export const settle = async (
     if (outputsDb === null || mayGain(outputsDb, leastGainDb)) {
       for (const one of all) context.note(noteOf(one, kept.includes(one), kept.includes(one) ? undefined : `${one.note.text}: left out, the outputs do not gain`));
       const text = `${kept.length} sites${outputsDb === null ? '; the outputs could not be measured' : ''}`;
-      context.note({ site: null, text, gain: { kept: true, siteDb: null, outputsDb, ...free } });
+      context.note({ site: null, text, gain: { kept: true, siteDb: null, outputsDb, ...costOf(kept) } });
       const changes = joined(...kept.map((one) => one.changes));
       const settled = applyChanges(graph, changes);
       context.calibration!.adoptMoments(settled, movedMoments(moments, changes));
