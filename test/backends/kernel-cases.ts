@@ -11,6 +11,7 @@ import { clamp, requantize, requantizeAdd, requantizeMul } from '../../src/ir/op
 import { gatherRows, KNOTS, table, tableInterpolated } from '../../src/ir/ops/kernel-table.ts';
 import { concat, pad, reshape, slice, transpose } from '../../src/ir/ops/layout.ts';
 import { tensor, tensorType } from '../../src/ir/type.ts';
+import { powerTable } from '../../src/numerics/power-weights.ts';
 
 /** Whole numbers from a seed: enough for test data, the same everywhere. */
 export class Dice {
@@ -278,20 +279,23 @@ const fixedCases: readonly Case[] = [
   })),
   ...([
     [1, 5, 9, 2, 8, 8, 'i8', false, 'i8'], [2, 17, 17, 3, 6, 5, 'i8', false, 'i8'], [1, 10, 10, 2, 16, 16, 'i8', true, 'i8'], [1, 9, 33, 1, 7, 9, 'i16', false, 'i16'], [1, 1, 4, 1, 4, 3, 'i8', false, 'i16'], [1, 13, 70, 1, 19, 68, 'i8', false, 'i8'],
-  ] as const).map(([batch, rows, keys, heads, depth, depthV, dtype, masked, to]): Case => ({
-    name: `attention ${batch}x${rows}x${keys} heads ${heads} depths ${depth} ${depthV} ${dtype} ${masked ? 'masked' : 'open'} ${to}`,
+    [1, 7, 19, 2, 8, 6, 'i8', false, 'i8', 'log2'], [1, 9, 9, 1, 5, 7, 'i16', true, 'i16', 'log-sqrt2'], [1, 3, 40, 1, 8, 16, 'i8', false, 'i8', 'shift-uniform'],
+  ] as const).map(([batch, rows, keys, heads, depth, depthV, dtype, masked, to, powers]): Case => ({
+    name: `attention ${batch}x${rows}x${keys} heads ${heads} depths ${depth} ${depthV} ${dtype} ${masked ? 'masked' : 'open'} ${to}${powers === undefined ? '' : ` ${powers}`}`,
     build: (s) => {
       const narrow = (x: Value): Value => (dtype === 'i16' ? s.b.emit(clamp, { x }, { low: -3000, high: 3000 }) : x);
       const [q, k] = [s.input(dtype, batch, rows, heads * depth), s.input(dtype, batch, keys, heads * depth)].map(narrow);
       const mask = masked ? s.list('bool', Array.from({ length: rows * keys }, (_, i) => (i % keys <= Math.floor(i / keys) ? 1 : 0)), [rows, keys]) : null;
-      const exp = s.list('i16', Array.from({ length: EXP_LENGTH }, (_, z) => (z === EXP_LENGTH - 1 ? 0 : Math.floor(32767 * Math.exp(-z / 256) + 0.5))));
+      // a row of e·v fits 32 bits
+      const exp = s.list('i16', powers === undefined ? Array.from({ length: EXP_LENGTH }, (_, z) => (z === EXP_LENGTH - 1 ? 0 : Math.floor(32767 * Math.exp(-z / 256) + 0.5)))
+        : [...powerTable(powers, 4, Math.min(32767, Math.floor((2 ** 31 - 1) / (keys * 128))))!.table]);
       const greatest = depth * (dtype === 'i16' ? 9e6 : 16384);
       const shiftLogit = s.dice.pick([24, 31, 36, 40]);
       const mulLogit = Math.min(2 ** 31 - 1, Math.floor((3000 * 2 ** shiftLogit) / greatest));
       const v = s.input('i8', batch, keys, heads * depthV);
       const [low, high] = rangeOf(to);
       return s.b.emit(attentionInt, { q, k, v, mask, exp },
-        { heads, mulLogit, addLogit: 1n << BigInt(shiftLogit - 1), shiftLogit, eShift: keys > 32 ? 0 : 1, newtonSteps: s.dice.between(0, 2), mulOut: 2 ** 30, shiftOut: to === 'i16' ? 22 : 30, zero: s.dice.between(-5, 5), low, high, to });
+        { heads, mulLogit, addLogit: 1n << BigInt(shiftLogit - 1), shiftLogit, eShift: keys > 32 || powers !== undefined ? 0 : 1, newtonSteps: s.dice.between(0, 2), mulOut: 2 ** 30, shiftOut: to === 'i16' ? 22 : 30, zero: s.dice.between(-5, 5), low, high, to });
     },
   })),
   ...([['i8', 40, 1, 14, 'i8'], ['i8', 7, 2, 14, 'i16'], ['i16', 24, 2, 16, 'i16'], ['u8', 16, 0, 12, 'i8'], ['i8', 1, 1, 14, 'i8'], ['i16', 65, 1, 14, 'i8']] as const).map(([dtype, channels, newtonSteps, fraction, to]): Case => ({
