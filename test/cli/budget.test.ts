@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import type { Manifest } from '../../src/artefact/manifest.ts';
 import type { Report } from '../../src/artefact/report.ts';
-import { glyphFlags, lowbitc, scratchFolder } from './lowbitc.ts';
+import { example, glyphFlags, lowbitc, scratchFolder } from './lowbitc.ts';
 
 const scratch = scratchFolder();
 const compile = (output: string, ...more: readonly string[]) => lowbitc('compile', ...glyphFlags, '--calib-count', '48', '-t', 'wasm', '-o', join(scratch, output), ...more);
@@ -73,6 +73,19 @@ describe('a clear answer', () => {
     const { status, stderr } = compile('kept', '--budget', 'size=50K', '--keep', '*=8', '--cache', cache);
     expect(status).toBe(4);
     expect(stderr).toContain('cannot be met');
+  }, 60_000);
+  test('to a layer that is kept at bits which the others are not offered', () => {
+    const { status, stderr } = compile('narrow', '--budget', 'size=50K', '--keep', 'logits=4', '--effort', 'low', '--calib-count', '16', '--allocate', 'seconds: 0');
+    expect(status, stderr).toBe(0);
+    expect(read<Report>('narrow', 'report.json').allocation!.layers.at(-1)).toMatchObject({ name: 'logits', chosen: 'w4a4', kept: true });
+  }, 60_000);
+  test('to layers that read one value, kept at different bits', () => {
+    const heads = ['q=8', 'k=4'].flatMap((rest) => ['--keep', `/blocks.0/attn/MatMul_1_output_0.${rest}`]);
+    const { status, stderr } = lowbitc('compile', example('models/glyph-vit.onnx'), '--calib', example('data/calib.npy'), '--calib-count', '4', '--mean', '127.5', '--std', '127.5', '--effort', 'low',
+      '-t', 'wasm', '-o', join(scratch, 'heads'), '--budget', 'size=150K', '--allocate', 'activations: [4, 8]', ...heads);
+    expect(status).toBe(2);
+    expect(stderr).toMatch(/LB0726: --keep gives different bits to layers that read one value: .*MatMul_1_output_0\.q".*MatMul_1_output_0\.k"/);
+    expect(stderr).toContain('give them the same bits');
   }, 60_000);
   test('to a solver that runs out of time: bits within the budget, and how far from the best they may be', () => {
     const { status, stdout, stderr } = compile('hasty', '--budget', 'size=48K', '--cache', cache, '--allocate', 'seconds: 0');

@@ -254,7 +254,9 @@ const priced = async (
 ): Promise<{ readonly prices: UniformPrices; readonly choices: readonly (readonly ChosenWidths[])[] }> => {
   const prices = new Map<string, readonly TargetPrice[]>();
   const possible: ChosenWidths[] = [];
-  const wanted = pairs(request);
+  // a kept layer reads what it multiplies at its own bits, which the others may not be offered
+  const own = [...new Set(kept)].filter((bits) => bits !== null && !request.activations.includes(bits)) as number[];
+  const wanted = [...pairs(request), ...own.flatMap((bits) => [...new Set([bits, 8])].map((weights) => ({ weights, activations: bits })))];
   for (const [i, widths] of wanted.entries()) {
     context.progress('price widths', i, wanted.length);
     const kernels = await variants.kernels(widths);
@@ -265,7 +267,7 @@ const priced = async (
   const fixed = await readsAlike(layers, request.activations, variants);
   const choices = layers.map(({ parameters }, i): readonly ChosenWidths[] => {
     const own = kept[i];
-    const among = possible.filter(({ weights }) => own !== null ? weights === own : allowed.includes(weights!));
+    const among = possible.filter(({ weights, activations }) => own !== null ? weights === own && activations === own : allowed.includes(weights!) && request.activations.includes(activations));
     const list = fixed[i] ? among.map(({ weights }) => ({ weights, activations: baseWidths.activations })) : among;
     const given = own === null ? list : list.map(({ weights }) => ({ weights, activations: own }));
     const mine = parameters > 0 ? given : given.map(({ activations }) => ({ weights: null, activations }));
