@@ -21,7 +21,7 @@ import { layersOf, tiedByReading, tiedHeads, type Layer } from './layers.ts';
 import { measures } from './measures.ts';
 import { frameOf, programmeOf, widthsOf, type Material, type Modelled } from './modelling.ts';
 import { isFeasible, type Assignment } from './programme.ts';
-import { bestAmong, judged, objectiveIn, refined, stepsAround, worseIn, type Comparison, type Objective, type Refinement } from './refine.ts';
+import { bestAmong, FEW_GROUPS, fittedSteps, judged, objectiveIn, refined, stepsAround, worseIn, type Comparison, type Objective, type Refinement } from './refine.ts';
 import { baseWidths, type LossTable } from './sensitivity.ts';
 import { smallestWithin, type Dropped } from './smallest.ts';
 import { defaultSolverOptions, solve, type Engine, type Solution, type SolverOptions } from './solver.ts';
@@ -206,15 +206,17 @@ const openSearch = (workings: Workings, tables: readonly LossTable[], comparison
       const material = { ...workings, meters };
       const limits = meters.map(({ most }) => most);
       const start = uniformsWithin(material, limits).find(({ name }) => name === uniform.name)!;
-      const steps = await stepsAround(start.assignment, request(material, limits));
-      for (let most = Infinity, attempt = 0; most >= 1 && attempt < MOST_ATTEMPTS; attempt++) {
-        const candidate = await withinReally(meters, async (tightened) => {
-          const to = await bestAmong(start.assignment, steps, request(material, tightened), most);
-          return tryOut(start.name, start.model, start.assignment, to, material, solution!);
-        }).catch(infeasible);
-        if (candidate === null || candidate.refined === 0) return null;
-        if (real(candidate.judgement) < real(uniform.judgement)) return candidate;
-        most = Math.floor(Math.min(most, candidate.refined) / 2);
+      for (const measured of material.groups.length > FEW_GROUPS ? [stepsAround] : [stepsAround, fittedSteps]) {
+        const steps = await measured(start.assignment, request(material, limits));
+        for (let most = Infinity, attempt = 0; most >= 1 && attempt < MOST_ATTEMPTS; attempt++) {
+          const candidate = await withinReally(meters, async (tightened) => {
+            const to = await bestAmong(start.assignment, steps, request(material, tightened), most);
+            return tryOut(start.name, start.model, start.assignment, to, material, solution!);
+          }).catch(infeasible);
+          if (candidate === null || candidate.refined === 0) break;
+          if (real(candidate.judgement) < real(uniform.judgement)) return candidate;
+          most = Math.floor(Math.min(most, candidate.refined) / 2);
+        }
       }
       return null;
     },

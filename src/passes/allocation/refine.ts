@@ -91,30 +91,54 @@ export const bestAmong = async (current: Assignment, steps: Steps, { material, l
   return solution.assignment.map((choice, g) => steps[g][choice].choice);
 };
 
-/** For each group where it stands and one step up and down, with the measured gain; a step to more bits gains at least nothing. */
-export const stepsAround = async (current: Assignment, { material, limits, comparison, objective, progress }: Refinement, round = { done: 0, of: 1 }): Promise<Steps> => {
+/** Groups that `fittedSteps` is worth its time for. */
+export const FEW_GROUPS = 32;
+
+/** For each group where it stands and one step up and down, with the gain measured in the composed network. */
+export const stepsAround = async (current: Assignment, refinement: Refinement, round = { done: 0, of: 1 }): Promise<Steps> => {
+  const { material, limits, comparison } = refinement;
   const { variants, single, remember } = comparison;
   const { options } = frameOf(material, limits);
   const widths = widthsOf(material, { options }, current);
   const key = keyOf(widths);
   const base = await variants.composed(widths);
-  const loss = objective(await judged({ ...comparison, judge: single }, widths));
   const tails = openTails(base, single, material.layers.map(({ name }) => name));
+  return stepsBy(current, refinement, await judged({ ...comparison, judge: single }, widths), round, (g, to) => {
+    const members = material.groups[g];
+    return remember(`${key} but ${members.map((i, m) => `${material.layers[i].name}=${printWidths(to[m])}`).join(' ')}`, async () => {
+      if (to.some(({ activations }, m) => activations !== options[g][current[g]][m].activations)) return single.of(await variants.composed(withGroup(widths, material, g, to)));
+      let graph = base;
+      for (const [m, i] of members.entries()) if (to[m].weights !== null) graph = await variants.withWeight(graph, material.layers[i], to[m].weights);
+      return tails.of(graph, material.layers[members[0]].name);
+    });
+  });
+};
+
+/** The same with every step fitted anew, in haste: dear, but weights then make up for each other, which composing cannot foretell. */
+export const fittedSteps = async (current: Assignment, refinement: Refinement): Promise<Steps> => {
+  const { material, limits, comparison: { variants, judge, remember } } = refinement;
+  const widths = widthsOf(material, frameOf(material, limits), current);
+  const sketched = (own: Widths): Promise<Judgement> => remember(`sketch on ${judge.count} ${keyOf(own)}`, async () => judge.of(await variants.sketched(own)));
+  return stepsBy(current, refinement, await sketched(widths), { done: 0, of: 1 }, (g, to) => sketched(withGroup(widths, material, g, to)));
+};
+
+const withGroup = (widths: Widths, { groups, layers }: Material, g: number, to: readonly ChosenWidths[]): Widths =>
+  new Map([...widths, ...groups[g].map((i, m) => [layers[i].name, to[m]] as const)]);
+
+/** Steps by what they are judged to be; one to more bits gains at least nothing, one to fewer at most nothing. */
+const stepsBy = async (
+  current: Assignment, { material, limits, objective, progress }: Refinement, base: Judgement, round: { readonly done: number; readonly of: number },
+  judgementOf: (group: number, to: readonly ChosenWidths[]) => Promise<Judgement>,
+): Promise<Steps> => {
+  const { options } = frameOf(material, limits);
+  const loss = objective(base);
   const found: { readonly choice: number; readonly gain: number }[][] = [];
-  for (const [g, members] of material.groups.entries()) {
+  for (const g of material.groups.keys()) {
     progress(round.done * material.groups.length + g, round.of * material.groups.length);
     const own = [{ choice: current[g], gain: 0 }];
     for (const choice of nextTo(options[g], current[g])) {
       const to = options[g][choice];
-      const judgement = await remember(`${key} but ${members.map((i, m) => `${material.layers[i].name}=${printWidths(to[m])}`).join(' ')}`, async () => {
-        if (to.some(({ activations }, m) => activations !== options[g][current[g]][m].activations)) {
-          return single.of(await variants.composed(new Map([...widths, ...members.map((i, m) => [material.layers[i].name, to[m]] as const)])));
-        }
-        let graph = base;
-        for (const [m, i] of members.entries()) if (to[m].weights !== null) graph = await variants.withWeight(graph, material.layers[i], to[m].weights);
-        return tails.of(graph, material.layers[members[0]].name);
-      });
-      const gain = loss - objective(judgement);
+      const gain = loss - objective(await judgementOf(g, to));
       own.push({ choice, gain: isWider(to, options[g][current[g]]) ? Math.max(0, gain) : Math.min(0, gain) });
     }
     found.push(own);

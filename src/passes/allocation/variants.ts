@@ -30,11 +30,16 @@ export interface Variants {
   weight(layer: Layer, bits: number): Tensor;
   /** as the pipeline makes it */
   quantized(widths: Widths): Promise<Graph<'quant'>>;
+  /** as the pipeline makes it with weights fitted in haste: weights make up for each other as they will, and it takes a third of the time */
+  sketched(widths: Widths): Promise<Graph<'quant'>>;
   lowered(graph: Graph<'quant'>): Promise<Graph<'kernel'>>;
 }
 
 /** Samples whose mean a layer's own bias correction is taken from. */
 const MEAN_SAMPLES = 64;
+
+/** Options of fit-weights in haste. */
+const HASTE = { samples: 32, steps: 6, damping: 0.02 };
 
 /** Steps that composing takes the place of. */
 const rounding: ReadonlySet<string> = new Set(['fit-weights', 'quantize-weights', 'correct-bias']);
@@ -43,7 +48,7 @@ const rounding: ReadonlySet<string> = new Set(['fit-weights', 'quantize-weights'
 export const openVariants = (graph: Graph<'float'>, layers: readonly Layer[], bits: readonly number[], context: PassContext): Variants => {
   const quiet: PassContext = { ...context, note: () => undefined, warn: () => undefined, explain: () => undefined, settle: () => undefined };
   /** the graph after the steps from here to a stage, all but those that are skipped */
-  const through = async <G extends Graph>(from: Graph, last: 'quant' | 'kernel', skipped: ReadonlySet<string> = new Set()): Promise<G> => {
+  const through = async <G extends Graph>(from: Graph, last: 'quant' | 'kernel', { skipped = new Set(), haste = false }: { readonly skipped?: ReadonlySet<string>; readonly haste?: boolean } = {}): Promise<G> => {
     let current = from;
     let reference: Graph<'float'> | null = from.stage === 'float' ? from as Graph<'float'> : graph;
     const steps = context.rest.slice(from.stage === 'float' ? 0 : context.rest.findIndex(({ pass }) => pass.from === 'quant' && pass.to === 'kernel'));
@@ -51,7 +56,7 @@ export const openVariants = (graph: Graph<'float'>, layers: readonly Layer[], bi
       if (last === 'quant' && pass.to === 'kernel') break;
       if (skipped.has(pass.name)) continue;
       if (current.stage === 'float' && pass.to !== 'float') reference = current as Graph<'float'>;
-      current = await pass.run(current, options, { ...quiet, reference, rest: steps.slice(i + 1) }) as Graph;
+      current = await pass.run(current, haste && pass.name === 'fit-weights' ? { ...options, ...HASTE } : options, { ...quiet, reference, rest: steps.slice(i + 1) }) as Graph;
     }
     return current as G;
   };
@@ -81,7 +86,7 @@ export const openVariants = (graph: Graph<'float'>, layers: readonly Layer[], bi
   const acting = new Map<string, Promise<Graph<'quant'>>>();
   const activated = (widths: Widths): Promise<Graph<'quant'>> => {
     const key = layers.map(({ name }) => widths.get(name)!.activations).join(' ');
-    const found = acting.get(key) ?? through<Graph<'quant'>>(marked(widths), 'quant', rounding);
+    const found = acting.get(key) ?? through<Graph<'quant'>>(marked(widths), 'quant', { skipped: rounding });
     if (!acting.has(key) && acting.size < MOST_KNOWN) acting.set(key, found);
     return found;
   };
@@ -97,6 +102,7 @@ export const openVariants = (graph: Graph<'float'>, layers: readonly Layer[], bi
     composed, uniform, weight,
     withWeight: (base, layer, width) => reweighted(base, (other) => (other.name === layer.name ? width : null)),
     quantized: (widths) => through(marked(widths), 'quant'),
+    sketched: (widths) => through(marked(widths), 'quant', { haste: true }),
     lowered: (quantized) => through(quantized, 'kernel'),
     async kernels(widths) {
       try {
