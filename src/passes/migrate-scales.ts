@@ -20,7 +20,6 @@
  * Sources: Wei et al. 2023, Outlier Suppression+; Xiao et al. 2023, SmoothQuant; Li et al. 2023, RepQ-ViT; Nagel et al. 2019, Data-free
  * quantization.
  */
-import type { Graph } from '../ir/graph.ts';
 import { int, oneOf, real } from '../ir/op.ts';
 import { decibels } from '../calibration/metrics.ts';
 import { channelClasses, changesOf, type Site } from './migration/channel-classes.ts';
@@ -61,13 +60,11 @@ export const migrateScales = definePass<'float', 'float', MigrateScalesOptions>(
     if (calibration === null) return closed;
     const { graph, moments } = freed(closed, await calibration.channelMoments(closed), { residuals: options.residuals, borders: false });
     const facts = factsOf(graph, moments, options);
-    const settled = async (proposals: readonly Proposal[], leastGainDb: number): Promise<Graph<'float'>> =>
-      tidied(await settle(facts, proposals, leastGainDb, context), graph, closed, calibration);
     const sites = channelClasses(graph).scaleSites.flatMap((site): readonly Ranked[] => {
       const list = bestOfFamilies(rankedScales(site, facts), options.leastGain).filter(({ candidate: { family } }) => options.families === 'all' || family === options.families);
       return list.length === 0 ? [] : [{ site, list: list.slice(0, options.refine), probe: probeSite(site.members.map(({ value }) => value), facts) }];
     });
-    if (sites.length === 0) return settled([], 0);
+    if (sites.length === 0) return tidied(settle(facts, [], 0, context), graph, closed, calibration);
     const probes = sites.map(({ probe }) => probe);
     const recording = record(graph, probes, recordedSamples(graph, probes, calibration.samples));
     const proposals = sites.flatMap((ranked, i) => {
@@ -75,7 +72,7 @@ export const migrateScales = definePass<'float', 'float', MigrateScalesOptions>(
       const found = proposed(ranked, recording, facts);
       return found !== null && found.gainDb >= options.leastGain ? [found] : [];
     });
-    return settled(proposals, options.leastOutputGain);
+    return tidied(settle(facts, proposals, options.leastOutputGain, context), graph, closed, calibration);
   },
 });
 

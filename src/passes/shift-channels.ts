@@ -15,7 +15,7 @@
  * Source: Wei et al. 2023, Outlier Suppression+.
  */
 import { real } from '../ir/op.ts';
-import type { Graph, Value } from '../ir/graph.ts';
+import type { Value } from '../ir/graph.ts';
 import { decibels } from '../calibration/metrics.ts';
 import { identity, type Change } from './migration/change.ts';
 import { channelClasses, changesOf, type Site } from './migration/channel-classes.ts';
@@ -52,9 +52,7 @@ export const shiftChannels = definePass<'float', 'float', ShiftChannelsOptions>(
       const found = readValues(site, facts).length === 0 ? null : shifted(site, scaleSites, facts, options.leastGain);
       return found === null ? [] : [found];
     });
-    const settled = async (proposals: readonly Proposal[], leastGainDb: number): Promise<Graph<'float'>> =>
-      tidied(await settle(facts, proposals, leastGainDb, context), graph, closed, calibration);
-    if (promising.length === 0) return settled([], 0);
+    if (promising.length === 0) return tidied(settle(facts, [], 0, context), graph, closed, calibration);
     const probes = promising.map(({ probe }) => probe);
     const recording = record(graph, probes, recordedSamples(graph, probes, calibration.samples));
     const proposals = promising.flatMap((one, i) => {
@@ -62,7 +60,7 @@ export const shiftChannels = definePass<'float', 'float', ShiftChannelsOptions>(
       const found = proposed(one, recording, facts);
       return found.gainDb >= ((found.bytes ?? 0) > 0 ? Math.max(BORDER_GAIN, options.leastGain) : options.leastGain) ? [found] : [];
     });
-    return settled(proposals, -options.leastGain);
+    return tidied(settle(facts, proposals, -options.leastGain, context), graph, closed, calibration);
   },
 });
 

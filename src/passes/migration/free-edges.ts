@@ -142,10 +142,11 @@ const insideBorder = (value: Value): { readonly x: Value; readonly pads: readonl
 };
 
 /**
- * What `settled` has become of a freed graph, with that put back which no change has reached: maps that map nothing, borders of zeros. The
- * moments that calibration knows of `settled` are those of the result.
+ * What has become of a freed graph, with that put back which no change has reached: maps that map nothing, borders of zeros. The moments that
+ * calibration knows of it are those of the result. It may be a promise, so that a pass is over, and its recordings are free, while that settles.
  */
-export const tidied = async (settled: Graph<'float'>, open: Graph<'float'>, before: Graph<'float'>, calibration: Calibration): Promise<Graph<'float'>> => {
+export const tidied = async (settling: Graph<'float'> | Promise<Graph<'float'>>, open: Graph<'float'>, before: Graph<'float'>, calibration: Calibration): Promise<Graph<'float'>> => {
+  const settled = await settling;
   if (settled === open) return before;
   if (open === before) return settled;
   const known = new Set(before.nodes.map(({ output }) => output.name));
