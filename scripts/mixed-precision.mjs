@@ -192,7 +192,7 @@ ${latencies.length === 0 ? 'Not measured.' : table(['model', 'target', 'bits', '
 
 ## Where the time goes
 
-Seconds of each step of the choice, and of the rest of the compilation. Single layers are measured on the given number of samples.
+Seconds of each step of the choice, and of the rest of the compilation. Networks that are tried out are measured on the given number of samples.
 
 ${table(['model', 'bytes of', 'samples', 'price widths', 'sensitivity', 'try out', 'refine', 'the rest'], steps)}
 `);

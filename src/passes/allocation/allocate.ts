@@ -45,6 +45,7 @@ export interface AllocationRequest {
 export interface Workings extends Material {
   readonly prices: UniformPrices;
   readonly engine: Engine;
+  /** of the networks that are tried out */
   readonly judge: Judge;
 }
 export interface Allocation {
@@ -79,7 +80,7 @@ export const allocate = async (given: Graph<'float'>, request: AllocationRequest
   const judgeOf = (count: number): Promise<Judge> => openJudge(given, { samples: lastSamples(samples, count), labels: null }, count);
   const macs = layersOf(given).reduce((sum, layer) => sum + layer.macs, 1);
   const composed = affordable(WORK.composed, macs);
-  const tables = await narrowTables(given, request.weights, budget.size, await judgeOf(composed), context);
+  const tables = await narrowTables(given, request.weights, budget.size, () => judgeOf(composed), context);
   const graph = withTableBits(given, tables);
   context.calibration.sameValues?.(graph, given);
   const layers = layersOf(graph);
@@ -100,7 +101,7 @@ export const allocate = async (given: Graph<'float'>, request: AllocationRequest
     steps: affordable(WORK.steps, tailWork(graph, layers, () => STEPS)),
   };
   const all = await judgeOf(Math.max(...Object.values(counts)));
-  const judge = all.onFirst(counts.composed);
+  const judge = all.onFirst(counts.tried);
   const workings: Workings = { layers, choices: useful, groups, meters, prices, kept, engine, judge };
   checkKept(workings, request.keep);
   const content = digestOf(new TextEncoder().encode(JSON.stringify([printGraph(graph), samples.digest, counts, context.rest.map(({ pass, options }) => [pass.name, options])])));
@@ -115,8 +116,8 @@ export const allocate = async (given: Graph<'float'>, request: AllocationRequest
   const losses = await measure.tables({
     graph, layers, choices: useful, variants, judge: all.onFirst(counts.table), context, remember, progress: (done, total) => context.progress(`sensitivity (${measure.name})`, done, total),
   });
-  const trial = openTrial(variants, context, all.onFirst(counts.tried));
-  const search = openSearch(workings, losses, { variants, judge, single: all.onFirst(counts.steps), remember }, trial, { ...defaultSolverOptions, gap: request.gap, seconds: request.seconds }, context);
+  const trial = openTrial(variants, context, judge);
+  const search = openSearch(workings, losses, { variants, judge: all.onFirst(counts.composed), single: all.onFirst(counts.steps), remember }, trial, { ...defaultSolverOptions, gap: request.gap, seconds: request.seconds }, context);
   if (budget.drop !== null) return { ...await smallestWithin(budget.drop, search, workings, variants, context, trial, graph), tables };
   const best = await search.fitting(meters);
   const uniform = await search.widestUniform(meters);

@@ -34,7 +34,7 @@ export const withTableBits = (graph: Graph<'float'>, bits: TableBits): Graph<'fl
 export const tablesOf = (graph: Graph<'float'>): readonly string[] => graph.nodes.filter((node) => tableOf(node) !== null).map(({ output }) => output.name);
 
 /** The tables that are to be narrow in a network of so many bytes; null: of any size. */
-export const narrowTables = async (graph: Graph<'float'>, allowed: readonly number[], size: number | null, judge: Judge, context: PassContext): Promise<TableBits> => {
+export const narrowTables = async (graph: Graph<'float'>, allowed: readonly number[], size: number | null, openJudge: () => Promise<Judge>, context: PassContext): Promise<TableBits> => {
   const names = tablesOf(graph);
   if (names.length === 0) return new Map();
   const layers = layersOf(graph);
@@ -43,6 +43,7 @@ export const narrowTables = async (graph: Graph<'float'>, allowed: readonly numb
   const fits = (bits: number): boolean => size === null || (parameters * bits) / 8 + 2 * tables <= size;
   const reference = Math.max(Math.min(...allowed), ...allowed.filter((bits) => fits(bits) && (size !== null || bits <= UNLIMITED)));
   const narrow: TableBits = new Map(names.map((name) => [name, NARROW]));
+  const judge = await openJudge();
   let done = 0;
   const noiseOf = async (own: Graph<'float'>, weights: number): Promise<number> => {
     context.progress('embeddings', done++, 3);
