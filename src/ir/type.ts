@@ -28,3 +28,11 @@ export const tensor = (type: TensorType, data: TypedArray): Tensor => {
   return { type, data };
 };
 export const zeros = (type: TensorType): Tensor => ({ type, data: allocate(type.dtype, sizeOf(type.shape)) });
+
+const levels = new WeakMap<TypedArray, Int8Array>();
+/** The distinct codes of a tensor of bytes, ascending; found once for each array. */
+export const levelsOf = ({ data }: Tensor): Int8Array => {
+  let known = levels.get(data);
+  if (known === undefined) levels.set(data, (known = Int8Array.from(new Set(data as Int8Array)).sort()));
+  return known;
+};

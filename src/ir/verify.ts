@@ -20,6 +20,7 @@
  * - LB0221 multipliers, weights, tables and masks are constants.
  * - LB0223 rows: sums of exponentials, deviations and run-time shifts stay in the widths of `softmax`, `attention_int`, `layer_norm_int`.
  * - LB0224 a mask lets every query attend to some key.
+ * - LB0225 a weight that is stored as indices has no more levels than they tell apart.
  */
 import { factOf } from './analysis.ts';
 import { accumulatorBounds, hullOf, type Interval } from './bounds.ts';
@@ -31,7 +32,7 @@ import { constantOf, constantsOf, isNode, operandsOf, type Graph, type Node, typ
 import { Misuse, noSite } from './op.ts';
 import type { KernelNode } from './ops/kernels.ts';
 import { opsOfStage } from './ops/stages.ts';
-import { realType, tensorType, type Tensor, type TensorType } from './type.ts';
+import { levelsOf, realType, tensorType, type Tensor, type TensorType } from './type.ts';
 
 type Code = Diagnostic['code'];
 type Report = (code: Code, why: string, value: Value) => void;
@@ -192,6 +193,13 @@ const accumulator = (node: Extract<KernelNode, { readonly op: 'conv_acc' | 'line
   const [all, most] = [Math.min(low, least), Math.max(high, greatest)];
   if (!fitsWord(all, most)) fault('LB0219', `accumulators of ${all}..${most} do not fit 32 bits`);
 };
+const product: Rule<Extract<KernelNode, { readonly op: 'conv_acc' | 'linear_acc' }>> = (node, check) => {
+  accumulator(node, check);
+  const { indexBits } = node.attrs;
+  if (indexBits === 0) return;
+  const levels = levelsOf(constantOf(node.inputs.weight)!).length;
+  if (levels > 2 ** indexBits) check.fault('LB0225', `weight %${node.inputs.weight.name} takes ${levels} levels, of which indices of ${indexBits} bits tell ${2 ** indexBits} apart`);
+};
 const plainSum = (node: KernelNode, { of, fault }: Check): void => {
   const [low, high] = hullOf(of(node.output));
   if (!fitsWord(low, high)) fault('LB0219', `sums of ${low}..${high} do not fit 32 bits`);
@@ -241,8 +249,8 @@ const rowRescale = ({ shiftOut }: { readonly shiftOut: number }, leastSum: numbe
 };
 
 const rules: { readonly [K in KernelNode['op']]?: Rule<Extract<KernelNode, { readonly op: K }>> } = {
-  conv_acc: accumulator,
-  linear_acc: accumulator,
+  conv_acc: product,
+  linear_acc: product,
   matmul_acc: accumulator,
   sum_pool: plainSum,
   reduce_sum: plainSum,

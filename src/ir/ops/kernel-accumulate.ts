@@ -5,6 +5,7 @@
  */
 import { broadcastShapes, sizeOf, type StaticShape } from '../dim.ts';
 import { defineOp, flag, int, ints, misuse } from '../op.ts';
+import type { TensorType } from '../type.ts';
 import { broadcastOffsets } from './elements.ts';
 import {
   codesOf, codeTensor, expectCode, expectDType, fixedShape, isActivation, isWeight, packed, padImage, shapeOf, windowShape,
@@ -13,6 +14,16 @@ import {
 const bound = ints('[least, greatest] accumulator over all channels, proven');
 const expectBound = (interval: readonly number[]): void => {
   if (interval.length !== 2 || interval[0] > interval[1]) misuse(`"bound" must be [least, greatest], not [${interval.join(', ')}]`);
+};
+
+/**
+ * How weights are stored, whatever they mean: with `indexBits` = b > 0 an i8 weight holds at most 2^b distinct codes, and a program keeps
+ * an index of b bits for each, beside one table of the codes in ascending order.
+ */
+const indexBits = int('2, 3 or 4: the i8 weight takes at most 2^indexBits levels and is stored as indices of so many bits and a table; 0: as its codes', 0);
+const expectIndexBits = (bits: number, weight: TensorType): void => {
+  if (![0, 2, 3, 4].includes(bits)) misuse(`"indexBits" must be 0, 2, 3 or 4, not ${bits}`);
+  if (bits > 0 && weight.dtype !== 'i8') misuse(`"indexBits" is ${bits}, but operand "weight" holds ${weight.dtype}: only i8 codes are stored as indices`);
 };
 
 /**
@@ -27,11 +38,13 @@ export const convAcc = defineOp({
   attrs: {
     strides: ints('rows, columns', [1, 1]), pads: ints('top, left, bottom, right', [0, 0, 0, 0]), dilations: ints('rows, columns', [1, 1]),
     group: int('number of channel groups', 1), padCode: int('code read outside x: its zero point', 0), bound,
+    indexBits,
   },
-  infer: ({ x, weight }, { strides, pads, dilations, group, padCode, bound }) => {
+  infer: ({ x, weight }, { strides, pads, dilations, group, padCode, bound, indexBits }) => {
     expectDType('x', x, isActivation, 'codes of at most 16 bits');
     expectDType('weight', weight, isWeight, 'signed codes of two to eight bits');
     expectBound(bound);
+    expectIndexBits(indexBits, weight);
     expectCode('padCode', padCode, 'x', x);
     const channels = fixedShape('x', x, 4)[3];
     const [outputs, kh, kw, perGroup] = fixedShape('weight', weight, 4);
@@ -77,11 +90,12 @@ export const linearAcc = defineOp({
   summary: 'product of codes with a constant matrix into 32-bit accumulators',
   reads: 'codes',
   operands: { x: 'one', weight: 'one' },
-  attrs: { bound },
-  infer: ({ x, weight }, { bound }) => {
+  attrs: { bound, indexBits },
+  infer: ({ x, weight }, { bound, indexBits }) => {
     expectDType('x', x, isActivation, 'codes of at most 16 bits');
     expectDType('weight', weight, isWeight, 'signed codes of two to eight bits');
     expectBound(bound);
+    expectIndexBits(indexBits, weight);
     const shape = fixedShape('x', x);
     const [outputs, depth] = fixedShape('weight', weight, 2);
     if (shape.length === 0 || shape.at(-1) !== depth) misuse(`the weight reads ${depth} channels, x is [${shape.join(', ')}]`);
