@@ -30,12 +30,14 @@ export interface QuadraticForm {
   readonly damping: number;
   /** x with A·x = b for each row b of [rows, n] */
   solve(rows: Float64Array): Float64Array;
-  /** codes in [−most, most] for the row w of n numbers, with the step of least loss among these; of equal ones the first */
-  roundRow(w: Float64Array, steps: readonly number[], most: number): RoundedRow;
+  /** codes among ascending levels, at most 16 unless they are neighbours, for the row w of n numbers, with the step of least loss among these; of equal ones the first */
+  roundRow(w: Float64Array, steps: readonly number[], levels: Int8Array): RoundedRow;
 }
 
 /** Columns of the panel that a kernel works on at once: four vectors. */
 const LANES = 8;
+/** Levels of a table that weights are rounded to. */
+const MOST_LEVELS = 16;
 const LANE_BYTES = LANES * Float64Array.BYTES_PER_ELEMENT;
 
 /** `gram` is [n, n], row-major; λ is `share` of its mean diagonal. */
@@ -62,14 +64,20 @@ export const quadraticForm = (gram: Float64Array, n: number, share: number): Qua
       }
       return solved;
     },
-    roundRow(w, steps, most) {
-      const { kernels, places, row, panel, codes, lanes: { steps: tried, losses } } = bench(upper, n);
+    roundRow(w, steps, levels) {
+      const even = levels.length - 1 === levels[levels.length - 1] - levels[0];
+      const { kernels, places, row, panel, codes, bounds, lanes: { steps: tried, losses } } = bench(upper, n);
+      if (!even) {
+        // bounds that no value passes fill the list
+        bounds.fill(Infinity);
+        for (let i = 0; i + 1 < levels.length; i++) { bounds[2 * i] = (levels[i] + levels[i + 1]) / 2; bounds[2 * i + 1] = levels[i + 1] - levels[i]; }
+      }
       for (let i = 0; i < n; i++) row[i] = w[order[i]];
       let best: RoundedRow | null = null;
       for (let first = 0; first < steps.length; first += LANES) {
         for (let lane = 0; lane < LANES; lane++) tried[lane] = steps[Math.min(first + lane, steps.length - 1)];
         panel.fill(0);
-        kernels.round(places.matrix, n, places.row, places.steps, most, places.panel, places.codes, places.losses);
+        kernels[even ? 'round' : 'roundLevels'](places.matrix, n, places.row, places.steps, levels[0], even ? levels[levels.length - 1] : levels.length - 1, places.bounds, places.panel, places.codes, places.losses);
         const lane = losses.indexOf(Math.min(...losses));
         if (best !== null && losses[lane] >= best.loss) continue;
         const chosen = new Int8Array(n);
@@ -81,10 +89,12 @@ export const quadraticForm = (gram: Float64Array, n: number, share: number): Qua
   };
 };
 
+type Round = (matrix: number, n: number, row: number, steps: number, low: number, high: number, bounds: number, panel: number, codes: number, losses: number) => void;
 interface Kernels {
   /** x becomes A⁻¹·x, for each lane of the panel [n, 8] */
   readonly solve: (matrix: number, n: number, panel: number) => void;
-  readonly round: (matrix: number, n: number, row: number, steps: number, most: number, panel: number, codes: number, losses: number) => void;
+  readonly round: Round;
+  readonly roundLevels: Round;
 }
 interface Places {
   readonly matrix: number;
@@ -93,6 +103,7 @@ interface Places {
   readonly codes: number;
   readonly steps: number;
   readonly losses: number;
+  readonly bounds: number;
 }
 
 let shared: { readonly memory: Memory; readonly kernels: Kernels } | null = null;
@@ -104,10 +115,10 @@ const bench = (upper: Float64Array, n: number) => {
   if (shared === null) {
     const memory = new engine.Memory({ initial: 1 });
     const instance = new engine.Instance(new engine.Module(code()), { env: { memory } });
-    shared = { memory, kernels: { solve: functionOf(instance, 'solve') as Kernels['solve'], round: functionOf(instance, 'round') as Kernels['round'] } };
+    shared = { memory, kernels: { solve: functionOf(instance, 'solve') as Kernels['solve'], round: functionOf(instance, 'round') as Round, roundLevels: functionOf(instance, 'roundLevels') as Round } };
   }
   const { memory, kernels } = shared;
-  const sizes = { panel: n * LANE_BYTES, codes: n * LANE_BYTES, steps: LANE_BYTES, losses: LANE_BYTES, row: n * 8 + (n % 2) * 8, matrix: n * n * 8 };
+  const sizes = { panel: n * LANE_BYTES, codes: n * LANE_BYTES, steps: LANE_BYTES, losses: LANE_BYTES, bounds: MOST_LEVELS * 16, row: n * 8 + (n % 2) * 8, matrix: n * n * 8 };
   const places: Record<string, number> = {};
   let bytes = 0;
   for (const [name, size] of Object.entries(sizes)) { places[name] = bytes; bytes += size; }
@@ -116,7 +127,7 @@ const bench = (upper: Float64Array, n: number) => {
   const view = (name: keyof typeof sizes): Float64Array => new Float64Array(memory.buffer, places[name], sizes[name] / 8);
   if (loaded !== upper) view('matrix').set(upper);
   loaded = upper;
-  return { kernels, places: places as unknown as Places, row: view('row'), panel: view('panel'), codes: view('codes'), lanes: { steps: view('steps'), losses: view('losses') } };
+  return { kernels, places: places as unknown as Places, row: view('row'), panel: view('panel'), codes: view('codes'), bounds: view('bounds'), lanes: { steps: view('steps'), losses: view('losses') } };
 };
 
 const code = (): Uint8Array => {
@@ -196,22 +207,30 @@ const code = (): Uint8Array => {
     });
   }, { export: true });
 
-  module.func('round', [i32, i32, i32, i32, 'f64', i32, i32, i32], [], (body, matrix, n, weights, steps, most, panel, codes, losses) => {
+  const rounding = (name: string, even: boolean): unknown => module.func(name, [i32, i32, i32, i32, 'f64', 'f64', i32, i32, i32, i32], [], (body, matrix, n, weights, steps, lowest, highest, bounds, panel, codes, losses) => {
     const place = body.local(i32);
-    const [weight, high, low, rounded] = Array.from({ length: 4 }, () => body.local('v128'));
+    const [weight, high, low, wanted, rounded] = Array.from({ length: 5 }, () => body.local('v128'));
     const [step, loss] = [vectors(body), vectors(body)];
     load(body, step, steps);
     zero(body, loss);
-    body.get(most).op('f64x2.splat').set(high);
-    body.get(high).op('f64x2.neg').set(low);
+    body.get(highest).op('f64x2.splat').set(high);
+    body.get(lowest).op('f64x2.splat').set(low);
     eachRowUp(body, matrix, n, panel, (i, at, pivot, sums) => {
       address(body, place, weights, i, 8);
       body.get(place).memory('v128.load64_splat', 0, 8).set(weight);
       address(body, place, codes, i, LANE_BYTES);
       sums.forEach((sum, v) => {
-        // q = clamp(floor((w + sum/pivot)/step + 1/2)), δ = w − q·step, loss += (δ·pivot + sum)²
-        body.get(weight).get(sum).get(pivot).op('f64x2.div').op('f64x2.add').get(step[v]).op('f64x2.div').f64(0.5).op('f64x2.splat').op('f64x2.add').op('f64x2.floor');
-        body.get(high).op('f64x2.min').get(low).op('f64x2.max').set(rounded);
+        // q nearest to t = (w + sum/pivot)/step, δ = w − q·step, loss += (δ·pivot + sum)²
+        body.get(weight).get(sum).get(pivot).op('f64x2.div').op('f64x2.add').get(step[v]).op('f64x2.div');
+        if (even) body.f64(0.5).op('f64x2.splat').op('f64x2.add').op('f64x2.floor').get(high).op('f64x2.min').get(low).op('f64x2.max').set(rounded);
+        else {
+          // the lowest level, and the way to the next one for every bound below t
+          body.set(wanted).get(low).set(rounded);
+          for (let k = 0; k < MOST_LEVELS - 1; k++) {
+            body.get(rounded).get(wanted).get(bounds).memory('v128.load64_splat', 16 * k, 8).op('f64x2.gt');
+            body.get(bounds).memory('v128.load64_splat', 16 * k + 8, 8).op('v128.and').op('f64x2.add').set(rounded);
+          }
+        }
         body.get(place).get(rounded).memory('v128.store', 16 * v, 8);
         body.get(weight).get(rounded).get(step[v]).op('f64x2.mul').op('f64x2.sub').set(rounded);
         body.get(at).get(rounded).memory('v128.store', 16 * v, 8);
@@ -221,5 +240,7 @@ const code = (): Uint8Array => {
     });
     store(body, loss, losses);
   }, { export: true });
+  rounding('round', true);
+  rounding('roundLevels', false);
   return module.encode();
 };

@@ -2,7 +2,7 @@
  * Local search on a row of rounded weights: with δ = w − s·q and the form E = δ·A·δᵀ, A = gram + λ·I, two moves lower E exactly.
  *
  *     step    s' = w·A·qᵀ / q·A·qᵀ, the step of least loss for the codes as they are
- *     flip    q_j → q_j ± 1 changes E by ∓2·s·(A·δ)_j + s²·A_jj; A·δ is kept up to date, so a flip costs one row of A
+ *     flip    q_j → q_j + d, to the level above or below, changes E by −2·s·d·(A·δ)_j + s²·d²·A_jj; A·δ is kept up to date, so a flip costs one row of A
  *
  * Flips go to the code whose change lowers E most, until none does. Both alternate until neither helps. Sources: Zhong et al. 2024,
  * ERQ (flips); Nahshan et al. 2019, Loss aware post-training quantization (refit of the step).
@@ -16,10 +16,11 @@ const FLIPS_PER_WEIGHT = 1;
 /** A move counts when it lowers the form by more than this share: less is rounding of the sums. */
 const LEAST_GAIN = 1e-9;
 
-/** `gram` is [n, n], row-major and symmetric; the loss of `rounded` must be its form. Codes stay in [−most, most]. */
-export const refineRow = (gram: Float64Array, damping: number, w: Float64Array, rounded: RoundedRow, most: number): RoundedRow => {
+/** `gram` is [n, n], row-major and symmetric; the loss of `rounded` must be its form. Codes stay among the ascending levels. */
+export const refineRow = (gram: Float64Array, damping: number, w: Float64Array, rounded: RoundedRow, levels: Int8Array): RoundedRow => {
   const n = w.length;
   const codes = Float64Array.from(rounded.codes);
+  const { up, down } = neighbours(levels);
   let { step, loss } = rounded;
   const [ofWeights, ofCodes] = [product(gram, damping, w), product(gram, damping, codes)];
   let power = inner(codes, ofCodes);
@@ -35,13 +36,14 @@ export const refineRow = (gram: Float64Array, damping: number, w: Float64Array, 
       let [best, gain, change] = [-1, loss * LEAST_GAIN, 0];
       for (let j = 0; j < n; j++) {
         const slope = ofWeights[j] - step * ofCodes[j];
-        const direction = slope > 0 ? 1 : -1;
-        if (Math.abs(codes[j] + direction) > most) continue;
-        const found = step * (2 * Math.abs(slope) - step * (gram[j * n + j] + damping));
-        if (found > gain) [best, gain, change] = [j, found, direction];
+        const way = (slope > 0 ? up : down)[codes[j] + 128];
+        if (way === 0) continue;
+        const far = Math.abs(way);
+        const found = step * far * (2 * Math.abs(slope) - step * far * (gram[j * n + j] + damping));
+        if (found > gain) [best, gain, change] = [j, found, way];
       }
       if (best < 0) break;
-      power += 2 * change * ofCodes[best] + gram[best * n + best] + damping;
+      power += 2 * change * ofCodes[best] + change * change * (gram[best * n + best] + damping);
       codes[best] += change;
       for (let j = 0, at = best * n; j < n; j++, at++) ofCodes[j] += change * gram[at];
       ofCodes[best] += change * damping;
@@ -50,6 +52,16 @@ export const refineRow = (gram: Float64Array, damping: number, w: Float64Array, 
     if (loss >= start * (1 - LEAST_GAIN)) break;
   }
   return { codes: Int8Array.from(codes), step, loss: Math.max(0, loss) };
+};
+
+/** For code + 128 of every level: the way to the next one up and down, 0 at the ends. */
+const neighbours = (levels: Int8Array): { readonly up: Int16Array; readonly down: Int16Array } => {
+  const [up, down] = [new Int16Array(256), new Int16Array(256)];
+  for (let i = 0; i + 1 < levels.length; i++) {
+    up[levels[i] + 128] = levels[i + 1] - levels[i];
+    down[levels[i + 1] + 128] = levels[i] - levels[i + 1];
+  }
+  return { up, down };
 };
 
 const inner = (a: Float64Array, b: Float64Array): number => {

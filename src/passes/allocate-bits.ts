@@ -14,7 +14,7 @@ import { CompileError } from '../ir/diagnostic.ts';
 import { errors } from '../ir/errors.ts';
 import type { Graph } from '../ir/graph.ts';
 import { int, ints, oneOf, real, type Attr } from '../ir/op.ts';
-import { parseWidths, printWidths, type ChosenWidths } from '../ir/ops/widths.ts';
+import { codebookBits, parseWidths, printWidths, type ChosenWidths } from '../ir/ops/widths.ts';
 import { allocate, type AllocationRequest } from './allocation/allocate.ts';
 import { parseBudget } from './allocation/budget.ts';
 import { openEngine, engineNames } from './allocation/engines.ts';
@@ -50,6 +50,7 @@ export const allocateBits = definePass<'float', 'float', AllocateBitsOptions>({
     measure: oneOf(`how sensitive layers are: ${measures.map(({ name, summary }) => `${name}: ${summary}`).join('; ')}`, measures.map(({ name }) => name), 'measured'),
     weights: ints('widths that weights may have, 2 to 8', [2, 3, 4, 5, 6, 8]),
     activations: ints('widths that activations may have, 2 to 8, or 16', [8]),
+    codebooks: ints('of the widths of weights those, 2 to 4, at which they may also be places in a codebook of the layer; none: nowhere', codebookBits),
     keep: keepOption,
     engine: oneOf('what solves the programme; highs is an optional package', engineNames, 'glpk'),
     gap: real('relative distance from the proven bound at which the engine may stop', 1e-4),
@@ -70,9 +71,9 @@ export const allocateBits = definePass<'float', 'float', AllocateBitsOptions>({
     };
     if (options.assignment.length > 0) return marked(recorded(graph, options.assignment));
     const budget = parseBudget(options.budget);
-    const { weights, activations, keep, measure, samples, gap, seconds } = options;
+    const { weights, activations, codebooks, keep, measure, samples, gap, seconds } = options;
     const engine = await openEngine(options.engine);
-    const allocation = await allocate(graph, { budget, measure, weights, activations, keep, samples, gap, seconds }, context, engine);
+    const allocation = await allocate(graph, { budget, measure, weights, activations, codebooks: codebooks.filter((bits) => codebookBits.includes(bits)), keep, samples, gap, seconds }, context, engine);
     context.explain('allocation', await explanationOf(allocation, budget, { gap, seconds }));
     const found = { widths: allocation.chosen.widths, tables: allocation.tables };
     context.settle({ assignment: written(found) });

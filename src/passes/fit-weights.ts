@@ -18,17 +18,15 @@
  */
 import { Builder } from '../ir/build.ts';
 import { CompileError } from '../ir/diagnostic.ts';
-import { sizeOf, staticShape } from '../ir/dim.ts';
-import type { IntegerDType } from '../ir/dtype.ts';
+import { sizeOf } from '../ir/dim.ts';
 import { errors } from '../ir/errors.ts';
 import { constantOf, looseConstant, usersOf, type Graph, type Node, type Value } from '../ir/graph.ts';
 import { int, joinSites, oneOf, real } from '../ir/op.ts';
 import { reals } from '../ir/ops/elements.ts';
-import { widthsOf } from '../ir/ops/widths.ts';
-import { perChannel } from '../ir/quant.ts';
+import { printWeights, uniformWidth, widthsOf, type WeightFormat, type WeightWidth } from '../ir/ops/widths.ts';
 import { mapOperands } from '../ir/rewrite.ts';
-import { tensorType, type Tensor } from '../ir/type.ts';
-import type { QuadraticForm, RoundedRow } from '../numerics/quadratic-form.ts';
+import type { Tensor } from '../ir/type.ts';
+import type { RoundedRow } from '../numerics/quadratic-form.ts';
 import { createRandom } from '../numerics/random.ts';
 import { refineRow } from '../numerics/refine-row.ts';
 import { Follower, frontierBytes, openFrontier, type Frontier } from '../calibration/frontier.ts';
@@ -36,7 +34,8 @@ import { decibels } from '../calibration/metrics.ts';
 import { addPerChannel, biasName, shiftedBias } from './correct-bias.ts';
 import { keepOption, keptWidths } from './kept-layers.ts';
 import { definePass, type PassContext } from './pass.ts';
-import { quantizeRows, weightOf } from './quantize-weights.ts';
+import { formatOption, quantizeRows, weightOf } from './quantize-weights.ts';
+import { weightGrid, weightTensor } from './weight-grids.ts';
 import { affordable } from './migration/trial.ts';
 import { chosenDamping } from './reconstruction/chosen-damping.ts';
 import { layerRows, readTheSame, rowProducts, type LayerRows } from './reconstruction/layer-rows.ts';
@@ -49,6 +48,7 @@ export interface FitWeightsOptions {
   readonly regression: 'on' | 'off';
   readonly rounding: 'nearest' | 'plane' | 'refined';
   readonly target: 'layer' | 'sum';
+  readonly format: WeightFormat;
   readonly steps: number;
   readonly samples: number;
 }
@@ -83,6 +83,7 @@ export const fitWeights = definePass<'quant', 'quant', FitWeightsOptions>({
     regression: oneOf('whether weights move before they are rounded', ['on', 'off'], 'on'),
     rounding: oneOf('nearest: each weight alone; plane: one after the other under the second moments of the inputs; refined: with flips and refitted steps', ['nearest', 'plane', 'refined'], 'refined'),
     target: oneOf('what a layer is fitted to: its own output in the float model, or the sum that it goes into', ['layer', 'sum'], 'sum'),
+    format: formatOption,
     steps: int('steps that are tried for each output channel', 16),
     samples: int('most calibration samples that are used; 0: 128, and up to 256 where the network is small', 0),
   },
@@ -114,7 +115,7 @@ class Fitting {
   private readonly kept: (node: Node) => number | null;
   private readonly sums: ReadonlyMap<Node, Node>;
   /** rounded weights, for a layer that shares them with one before it */
-  private readonly rounded = new Map<Value, Tensor>();
+  private readonly rounded = new Map<Value, { readonly width: string; readonly codes: Tensor }>();
   /** moments of what a layer reads, while a later one reads the same: queries, keys and values do */
   private read: { readonly node: Node; readonly sums: readonly LayerSums[] } | null = null;
 
@@ -163,10 +164,9 @@ class Fitting {
     if (value === null || weight === null || weight.type.dtype !== 'f32') return null;
     const target = this.targetOf(node);
     // weights that layers share are rounded once, unless their widths differ
-    const earlier = this.rounded.get(value);
-    const known = earlier?.type.dtype === `i${this.bitsOf(node)}` ? earlier : undefined;
-    const codes = known ?? this.round(node, weight, target);
-    this.rounded.set(value, codes);
+    const [earlier, width] = [this.rounded.get(value), printWeights(this.widthOf(node))];
+    const codes = earlier?.width === width ? earlier.codes : this.round(node, weight, target);
+    this.rounded.set(value, { width, codes });
     const results = this.quant.evaluate({ ...node, inputs: { ...node.inputs, weight: looseConstant(value.name, codes) } });
     const shift = meanDifference(target, results, codes.type.shape[0] as number);
     results.forEach((one) => addPerChannel(one, shift));
@@ -186,35 +186,36 @@ class Fitting {
     return results.map((one, i) => difference(one, this.quant.realsOf(other, i)));
   }
 
-  private bitsOf(node: Node): number {
-    return this.kept(node) ?? widthsOf(node)?.weights ?? this.options.bits;
+  private widthOf(node: Node): WeightWidth {
+    const kept = this.kept(node);
+    return kept !== null ? uniformWidth(kept) : widthsOf(node)?.weights ?? this.options;
   }
 
   private round(node: Node, weight: Tensor, target: readonly Tensor[]): Tensor {
-    const bits = this.bitsOf(node);
+    const width = this.widthOf(node);
     const rows = layerRows(node);
-    if (rows.depth > deepestPlanes || this.options.rounding === 'nearest') return quantizeRows(weight, bits);
-    const most = 2 ** (bits - 1) - 1;
-    const shape = staticShape(weight.type.shape);
+    if (rows.depth > deepestPlanes || this.options.rounding === 'nearest') return quantizeRows(weight, width);
     const codes = new Int8Array(weight.data.length);
     const scales: number[] = [];
-    for (const [group, sums] of this.collect(node, rows, target).entries()) {
-      const covariance = sums.covariance();
+    const groups = this.collect(node, rows, target).map((sums, group) => {
       const scale = dampingShare(1, rows.depth, sums.rows);
       const damping = this.options.damping > 0 ? { share: this.options.damping * scale, regression: true } : chosenDamping(sums, rows.depth, rows.outputs, scale);
       const form = sums.form(damping.share);
       const first = group * rows.outputs * rows.depth;
       const real = Float64Array.from((weight.data as Float32Array).subarray(first, first + rows.outputs * rows.depth));
       if (this.options.regression === 'on' && damping.regression) form.solve(sums.cross()).forEach((step, i) => { real[i] += step; });
-      for (let o = 0; o < rows.outputs; o++) {
-        const w = real.subarray(o * rows.depth, (o + 1) * rows.depth);
-        const plane = planeRow(form, w, bits, this.options.steps);
-        const row: RoundedRow = this.options.rounding === 'refined' ? refineRow(covariance, form.damping, w, plane, most) : plane;
+      return { covariance: sums.covariance(), form, first, rows: Array.from({ length: rows.outputs }, (_, o) => real.subarray(o * rows.depth, (o + 1) * rows.depth)) };
+    });
+    const grid = weightGrid(width, () => groups.flatMap(({ covariance, rows: own }) => own.map((row) => ({ row, importances: diagonal(covariance, rows.depth) }))));
+    for (const { covariance, form, first, rows: own } of groups) {
+      for (const [o, w] of own.entries()) {
+        const plane = form.roundRow(w, grid.steps(w, this.options.steps), grid.levels);
+        const row: RoundedRow = this.options.rounding === 'refined' ? refineRow(covariance, form.damping, w, plane, grid.levels) : plane;
         codes.set(row.codes, first + o * rows.depth);
         scales.push(row.step);
       }
     }
-    return { type: tensorType(`i${bits}` as IntegerDType, shape, perChannel(scales, 0, [-most, most])), data: codes };
+    return weightTensor(grid, weight.type.shape, scales, codes);
   }
 
   /** Moments of each group over some positions of each sample: drawn anew for each, one from each of equal parts of the output. */
@@ -265,7 +266,7 @@ class Fitting {
       }
     });
     const rms = Math.sqrt(shift.reduce((sum, s) => sum + s * s, 0) / shift.length);
-    this.context.note({ site: node.output.name, text: `rounded to ${this.bitsOf(node)} bits`, figures: { sqnrDb: decibels(signal, noise), biasShift: rms } });
+    this.context.note({ site: node.output.name, text: `rounded to ${describeWidth(this.widthOf(node))}`, figures: { sqnrDb: decibels(signal, noise), biasShift: rms } });
   }
 }
 
@@ -287,24 +288,8 @@ const sumsAfter = (graph: Graph<'quant'>): ReadonlyMap<Node, Node> => {
 /** λ as a share of the mean variance: `damping`, more where there are few rows for the numbers of a row. */
 export const dampingShare = (damping: number, depth: number, rows: number): number => damping * Math.max(1, (FEW_ROWS_PER_NUMBER * depth) / rows);
 
-/** A row of weights on the nearest plane under a form, at the best of some steps. */
-export const planeRow = (form: QuadraticForm, w: Float64Array, bits: number, steps: number): RoundedRow =>
-  form.roundRow(w, stepsFor(w, bits, steps), 2 ** (bits - 1) - 1);
-
-/** Clipping in standard deviations that suits normal weights best, for 2 to 8 bits (Banner et al. 2019). */
-const NORMAL_CLIP = [1.71, 2.215, 2.55, 2.93, 3.28, 3.61, 3.92];
-/** The search goes down to this share of it. */
-const LEAST_CLIP = 0.7;
-
-/** Steps from the one that reaches the largest weight down to one that clips what a normal distribution would hardly miss. */
-const stepsFor = (w: Float64Array, bits: number, count: number): readonly number[] => {
-  const most = 2 ** (bits - 1) - 1;
-  let [largest, squares] = [0, 0];
-  for (const one of w) { largest = Math.max(largest, Math.abs(one)); squares += one * one; }
-  if (largest === 0) return [1];
-  const least = Math.min(0.9 * largest, LEAST_CLIP * NORMAL_CLIP[bits - 2] * Math.sqrt(squares / w.length));
-  return Array.from({ length: count }, (_, i) => Math.fround((largest + ((least - largest) * i) / Math.max(1, count - 1)) / most) || 1);
-};
+const diagonal = (matrix: Float64Array, n: number): Float64Array => Float64Array.from({ length: n }, (_, i) => matrix[i * n + i]);
+const describeWidth = ({ bits, format }: WeightWidth): string => (format === 'codebook' ? `a codebook of ${bits} bits` : `${bits} bits`);
 
 const difference = (a: Tensor, b: Tensor): Tensor => {
   const [left, right] = [reals(a), reals(b)];

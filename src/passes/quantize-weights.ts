@@ -5,37 +5,43 @@
  *     %w = const : f32[64, 3, 3, 32]  →  %w = const : i8<axis 0: …>[64, 3, 3, 32]
  *
  * The code −2^(bits−1) stays unused, so that negation is exact and pairs of products are bounded symmetrically. A channel whose
- * weights are all 0 gets scale 1. Source: Krishnamoorthi 2018, Quantizing deep convolutional networks for efficient inference.
+ * weights are all 0 gets scale 1. With a codebook q is the nearest of its levels (numerics/codebook.ts), and s follows the mean square of the
+ * row. Source: Krishnamoorthi 2018, Quantizing deep convolutional networks for efficient inference.
  */
 import { sizeOf, staticShape } from '../ir/dim.ts';
-import type { IntegerDType } from '../ir/dtype.ts';
 import { constantOf, type Node, type Value } from '../ir/graph.ts';
-import { int } from '../ir/op.ts';
-import { widthsOf } from '../ir/ops/widths.ts';
-import { perChannel, quantizeReal } from '../ir/quant.ts';
+import { int, oneOf } from '../ir/op.ts';
+import { printWeights, widthsOf, type WeightFormat, type WeightWidth } from '../ir/ops/widths.ts';
+import { quantizeReal } from '../ir/quant.ts';
 import { mapGraph, mapOperands } from '../ir/rewrite.ts';
-import { tensorType, type Tensor } from '../ir/type.ts';
+import type { Tensor } from '../ir/type.ts';
 import { definePass } from './pass.ts';
+import { weightGrid, weightTensor } from './weight-grids.ts';
 
-export const quantizeWeights = definePass<'quant', 'quant', { readonly bits: number }>({
+export const formatOption = oneOf<WeightFormat>(
+  'what codes of weights are: uniform: multiples of a step; codebook: places in a list of levels that fits all weights of the layer, at most 4 bits',
+  ['uniform', 'codebook'], 'uniform',
+);
+
+export const quantizeWeights = definePass<'quant', 'quant', WeightWidth>({
   name: 'quantize-weights',
   from: 'quant',
   to: 'quant',
   summary: 'round weights to integer codes, one scale for each output channel',
   paper: 'Krishnamoorthi 2018, Quantizing deep convolutional networks for efficient inference',
   changes: 'rounding of the weights, at most half a step of their channel',
-  options: { bits: int('width of the weights, 2 to 8, of layers whose widths were not chosen one by one', 8) },
-  run: (graph, { bits }) => {
+  options: { bits: int('width of the weights, 2 to 8, of layers whose widths were not chosen one by one', 8), format: formatOption },
+  run: (graph, options) => {
     // a weight that several layers read at one width is rounded once
-    const made = new Map<Value, Map<number, Value>>();
+    const made = new Map<Value, Map<string, Value>>();
     return mapGraph(graph, 'quant', (node, now, b) => {
       const weight = weightOf(node);
       const constant = weight && constantOf(weight);
       if (!weight || !constant || constant.type.dtype !== 'f32') return null;
-      const width = widthsOf(node)?.weights ?? bits;
-      const ofWeight = made.get(weight) ?? new Map<number, Value>();
-      const codes = ofWeight.get(width) ?? b.constant(weight.name, quantizeRows(constant, width));
-      made.set(weight, ofWeight.set(width, codes));
+      const width = widthsOf(node)?.weights ?? options;
+      const ofWeight = made.get(weight) ?? new Map<string, Value>();
+      const codes = ofWeight.get(printWeights(width)) ?? b.constant(weight.name, quantizeRows(constant, width));
+      made.set(weight, ofWeight.set(printWeights(width), codes));
       return b.copy(node, { ...mapOperands(node, now), weight: codes });
     });
   },
@@ -45,19 +51,26 @@ export const quantizeWeights = definePass<'quant', 'quant', { readonly bits: num
 export const weightOf = (node: Node): Value | null =>
   node.op === 'conv' || node.op === 'linear' ? (node.inputs as { weight: Value }).weight : null;
 
-/** Symmetric codes of a weight tensor, one scale for each index of axis 0. */
-export const quantizeRows = (weight: Tensor, bits: number): Tensor => {
+/** Codes of a weight tensor, one scale for each index of axis 0, each weight the nearest. */
+export const quantizeRows = (weight: Tensor, width: WeightWidth): Tensor => {
   const source = weight.data as Float32Array;
-  const rows = staticShape(weight.type.shape)[0];
-  const length = sizeOf(weight.type.shape) / rows;
-  const most = 2 ** (bits - 1) - 1;
-  const data = new Int8Array(source.length);
-  const scales: number[] = [];
-  for (let row = 0; row < rows; row++) {
-    const part = source.subarray(row * length, (row + 1) * length);
-    const scale = Math.fround(part.reduce((largest, w) => Math.max(largest, Math.abs(w)), 0) / most) || 1;
-    part.forEach((w, i) => { data[row * length + i] = quantizeReal(w, scale, 0, -most, most); });
-    scales.push(scale);
-  }
-  return { type: tensorType(`i${bits}` as IntegerDType, weight.type.shape, perChannel(scales, 0, [-most, most])), data };
+  const outputs = staticShape(weight.type.shape)[0];
+  const length = sizeOf(weight.type.shape) / outputs;
+  const rows = Array.from({ length: outputs }, (_, o) => Float64Array.from(source.subarray(o * length, (o + 1) * length)));
+  const grid = weightGrid(width, () => rows.map((row) => ({ row, importances: null })));
+  const scales = rows.map((row) => grid.steps(row, 1)[0]);
+  const nearest = width.format === 'codebook' ? nearestLevel(grid.levels) : null;
+  const most = grid.levels[grid.levels.length - 1];
+  const codes = Int8Array.from(source, (w, i) => {
+    const scale = scales[Math.floor(i / length)];
+    return nearest === null ? quantizeReal(w, scale, 0, -most, most) : nearest(w / scale);
+  });
+  return weightTensor(grid, weight.type.shape, scales, codes);
+};
+
+/** The nearest of ascending levels; of two as near the upper one. */
+const nearestLevel = (levels: Int8Array) => (value: number): number => {
+  let at = 0;
+  while (at + 1 < levels.length && value >= (levels[at] + levels[at + 1]) / 2) at++;
+  return levels[at];
 };

@@ -13,17 +13,19 @@ const rowOf = (n: number, seed: number): { readonly gram: Float64Array; readonly
 };
 const formOf = (d: Float64Array, gram: Float64Array, damping: number): number =>
   d.reduce((sum, x, i) => sum + damping * x * x + d.reduce((inner, y, j) => inner + x * y * gram[i * d.length + j], 0), 0);
+/** −most … most */
+const evenly = (most: number): Int8Array => Int8Array.from({ length: 2 * most + 1 }, (_, i) => i - most);
 const errorOf = (w: Float64Array, codes: Int8Array, step: number): Float64Array => w.map((x, i) => x - step * codes[i]);
 
 describe('refinement of a row', () => {
   it('lowers the loss, which stays the form of the error', () => {
-    fc.assert(fc.property(fc.integer({ min: 1, max: 30 }), fc.nat(1000), fc.constantFrom(1, 3, 7), (n, seed, most) => {
+    fc.assert(fc.property(fc.integer({ min: 1, max: 30 }), fc.nat(1000), fc.constantFrom(evenly(1), evenly(3), evenly(7), Int8Array.of(-60, -21, 0, 18, 63), Int8Array.of(-9, 0, 4)), (n, seed, levels) => {
       const { gram, w } = rowOf(n, seed);
       const form = quadraticForm(gram, n, 0.01);
-      const plane = form.roundRow(w, [2 / most], most);
-      const refined = refineRow(gram, form.damping, w, plane, most);
+      const plane = form.roundRow(w, [2 / Math.max(...levels)], levels);
+      const refined = refineRow(gram, form.damping, w, plane, levels);
       expect(refined.loss).toBeLessThanOrEqual(plane.loss * (1 + 1e-12));
-      expect(refined.codes.every((code) => Math.abs(code) <= most)).toBe(true);
+      expect(refined.codes.every((code) => levels.includes(code))).toBe(true);
       const lost = formOf(errorOf(w, refined.codes, refined.step), gram, form.damping);
       expect(Math.abs(refined.loss - lost)).toBeLessThanOrEqual(1e-9 * formOf(w, gram, form.damping));
     }), { numRuns: 60 });
@@ -32,7 +34,7 @@ describe('refinement of a row', () => {
   it('leaves no flip and no step that would help', () => {
     const { gram, w } = rowOf(12, 3);
     const form = quadraticForm(gram, 12, 0.01);
-    const { codes, step, loss } = refineRow(gram, form.damping, w, { codes: new Int8Array(12), step: 0.4, loss: formOf(w, gram, form.damping) }, 7);
+    const { codes, step, loss } = refineRow(gram, form.damping, w, { codes: new Int8Array(12), step: 0.4, loss: formOf(w, gram, form.damping) }, evenly(7));
     for (let j = 0; j < 12; j++) for (const change of [-1, 1]) {
       const other = codes.map((code, i) => code + (i === j ? change : 0));
       if (Math.abs(other[j]) <= 7) expect(formOf(errorOf(w, other, step), gram, form.damping)).toBeGreaterThanOrEqual(loss * (1 - 1e-6));
@@ -40,14 +42,27 @@ describe('refinement of a row', () => {
     for (const s of [step * 0.99, step * 1.01]) expect(formOf(errorOf(w, codes, s), gram, form.damping)).toBeGreaterThanOrEqual(loss * (1 - 1e-6));
   });
 
+  it('leaves no flip between neighbours of a codebook that would help', () => {
+    const { gram, w } = rowOf(10, 8);
+    const levels = Int8Array.of(-40, -11, 0, 13, 25, 63);
+    const { codes, step, loss } = refineRow(gram, 0.1, w, { codes: new Int8Array(10), step: 0.04, loss: formOf(w, gram, 0.1) }, levels);
+    expect(new Set(codes).size).toBeGreaterThan(3);
+    codes.forEach((code, j) => {
+      for (const near of [-1, 1]) {
+        const level = levels[levels.indexOf(code) + near];
+        if (level !== undefined) expect(formOf(errorOf(w, codes.with(j, level), step), gram, 0.1)).toBeGreaterThanOrEqual(loss * (1 - 1e-6));
+      }
+    });
+  });
+
   it('one input: the step is w/q', () => {
-    const refined = refineRow(Float64Array.of(4), 0, Float64Array.of(0.7), { codes: Int8Array.of(2), step: 0.4, loss: 4 * 0.1 ** 2 }, 7);
+    const refined = refineRow(Float64Array.of(4), 0, Float64Array.of(0.7), { codes: Int8Array.of(2), step: 0.4, loss: 4 * 0.1 ** 2 }, evenly(7));
     expect(refined.codes[0] * refined.step).toBeCloseTo(0.7, 6);
   });
 
   it('the step of least squares for fixed codes: Σqw/Σq²', () => {
     const refined = refineRow(Float64Array.from({ length: 25 }, (_, at) => Number(at % 6 === 0)), 0,
-      Float64Array.of(0.1, -0.52, 0.33, 0.9, -0.71), { codes: Int8Array.of(1, -4, 3, 7, -6), step: 0.9 / 7, loss: 0.007727 }, 7);
+      Float64Array.of(0.1, -0.52, 0.33, 0.9, -0.71), { codes: Int8Array.of(1, -4, 3, 7, -6), step: 0.9 / 7, loss: 0.007727 }, evenly(7));
     expect(Array.from(refined.codes)).toEqual([1, -4, 3, 7, -6]);
     expect(refined.step).toBeCloseTo(0.123694, 6);
     expect(refined.loss).toBeCloseTo(0.005086, 6);

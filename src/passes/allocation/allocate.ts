@@ -7,7 +7,7 @@
 import { CompileError } from '../../ir/diagnostic.ts';
 import { errors } from '../../ir/errors.ts';
 import { constantOf, operandsOf, type Graph } from '../../ir/graph.ts';
-import { printWidths, type ChosenWidths } from '../../ir/ops/widths.ts';
+import { fineness, isAtLeast, printWeights, printWidths, uniformWidth, type ChosenWidths, type WeightWidth } from '../../ir/ops/widths.ts';
 import { digestOf } from '../../ir/weights.ts';
 import { printGraph } from '../../ir/print.ts';
 import { lastSamples } from '../../calibration/samples.ts';
@@ -34,6 +34,8 @@ export interface AllocationRequest {
   /** widths of weights, and of activations, that layers may have */
   readonly weights: readonly number[];
   readonly activations: readonly number[];
+  /** widths of weights, among those, at which they may be places in a codebook as well */
+  readonly codebooks: readonly number[];
   readonly keep: readonly string[];
   /** most samples on which single layers are measured; fewer where the network is large */
   readonly samples: number;
@@ -86,9 +88,10 @@ export const allocate = async (given: Graph<'float'>, request: AllocationRequest
   const layers = layersOf(graph);
   const keep = keptWidths(request.keep, graph);
   const kept = layers.map(({ node }) => keep(node));
-  const priceable = [...new Set([...request.weights, 8, ...kept.filter((bits) => bits !== null)])];
+  const offered = request.weights.flatMap((bits): readonly WeightWidth[] => [uniformWidth(bits), ...(request.codebooks.includes(bits) ? [{ bits, format: 'codebook' } as const] : [])]);
+  const priceable = [...new Map([...offered, ...[8, ...kept.filter((bits) => bits !== null)].map(uniformWidth)].map((width) => [printWeights(width), width])).values()];
   const variants = openVariants(graph, layers, priceable, context);
-  const { prices, choices } = await priced(layers, kept, { ...request, weights: priceable }, request.weights, variants, context);
+  const { prices, choices } = await priced(layers, kept, request.activations, priceable, offered, variants, context);
   const wide: Budget = { ...budget, size: budget.size ?? (budget.drop === null ? null : Infinity) };
   const { meters, missing } = metersOf(wide, layers, prices);
   if (missing.length > 0) throw new CompileError(errors.noTimings(missing), 'usage');
@@ -236,30 +239,30 @@ const openSearch = (workings: Workings, tables: readonly LossTable[], comparison
 /** Networks with one width of weights throughout that keep the limits, the widest first; kept layers keep theirs. */
 const uniformsWithin = (material: Material, limits: readonly number[]): readonly { readonly name: string; readonly model: Modelled; readonly assignment: Assignment }[] => {
   const model = frameOf(material, limits);
-  const weights = [...new Set(material.choices.flat().flatMap(({ weights: bits }) => bits ?? []))].sort((a, b) => b - a);
-  return weights.flatMap((bits) => {
+  const widths = new Map(material.choices.flat().flatMap(({ weights }) => (weights === null ? [] : [[printWeights(weights), weights] as const])));
+  return [...widths].sort(([, a], [, b]) => fineness(b) - fineness(a)).flatMap(([width]) => {
     const assignment = model.options.map((options) => {
-      const found = options.findIndex((members) => members.every(({ weights: own }) => own === null || own === bits));
+      const found = options.findIndex((members) => members.every(({ weights: own }) => own === null || printWeights(own) === width));
       return found >= 0 ? found : options.length === 1 ? 0 : -1;
     });
-    return assignment.some((choice) => choice < 0) || !isFeasible(model.programme, assignment) ? [] : [{ name: `uniform w${bits}`, model, assignment }];
+    return assignment.some((choice) => choice < 0) || !isFeasible(model.programme, assignment) ? [] : [{ name: `uniform ${width}`, model, assignment }];
   });
 };
 
 // ---- prices
 
-const pairs = ({ weights, activations }: AllocationRequest): readonly ChosenWidths[] =>
-  activations.flatMap((own) => [...weights].sort((a, b) => b - a).map((bits) => ({ weights: bits, activations: own })));
+const pairs = (weights: readonly WeightWidth[], activations: readonly number[]): readonly ChosenWidths[] =>
+  activations.flatMap((own) => [...weights].sort((a, b) => fineness(b) - fineness(a)).map((width) => ({ weights: width, activations: own })));
 
 /** The network at every pair of widths, priced; and what each layer may have. A width that has no integer form on these targets is left out. */
 const priced = async (
-  layers: readonly Layer[], kept: readonly (number | null)[], request: AllocationRequest, allowed: readonly number[], variants: Variants, context: PassContext,
+  layers: readonly Layer[], kept: readonly (number | null)[], activations: readonly number[], priceable: readonly WeightWidth[], offered: readonly WeightWidth[], variants: Variants, context: PassContext,
 ): Promise<{ readonly prices: UniformPrices; readonly choices: readonly (readonly ChosenWidths[])[] }> => {
   const prices = new Map<string, readonly TargetPrice[]>();
   const possible: ChosenWidths[] = [];
   // a kept layer reads what it multiplies at its own bits, which the others may not be offered
-  const own = [...new Set(kept)].filter((bits) => bits !== null && !request.activations.includes(bits)) as number[];
-  const wanted = [...pairs(request), ...own.flatMap((bits) => [...new Set([bits, 8])].map((weights) => ({ weights, activations: bits })))];
+  const own = [...new Set(kept)].filter((bits) => bits !== null && !activations.includes(bits)) as number[];
+  const wanted = [...pairs(priceable, activations), ...own.flatMap((bits) => [...new Set([bits, 8])].map((weights) => ({ weights: uniformWidth(weights), activations: bits })))];
   for (const [i, widths] of wanted.entries()) {
     context.progress('price widths', i, wanted.length);
     const kernels = await variants.kernels(widths);
@@ -267,13 +270,14 @@ const priced = async (
     prices.set(printWidths(widths), context.prices?.(kernels) ?? []);
     possible.push(widths);
   }
-  const fixed = await readsAlike(layers, request.activations, variants);
+  const fixed = await readsAlike(layers, activations, variants);
+  const allowed = new Set(offered.map(printWeights));
   const choices = layers.map(({ parameters }, i): readonly ChosenWidths[] => {
     const own = kept[i];
-    const among = possible.filter(({ weights, activations }) => own !== null ? weights === own && activations === own : allowed.includes(weights!) && request.activations.includes(activations));
+    const among = possible.filter(({ weights, activations: read }) => (own !== null ? printWeights(weights!) === printWeights(uniformWidth(own)) && read === own : allowed.has(printWeights(weights!)) && activations.includes(read)));
     const list = fixed[i] ? among.map(({ weights }) => ({ weights, activations: baseWidths.activations })) : among;
     const given = own === null ? list : list.map(({ weights }) => ({ weights, activations: own }));
-    const mine = parameters > 0 ? given : given.map(({ activations }) => ({ weights: null, activations }));
+    const mine = parameters > 0 ? given : given.map(({ activations: read }) => ({ weights: null, activations: read }));
     return [...new Map(mine.map((widths) => [printWidths(widths), widths])).values()];
   });
   return { prices, choices };
@@ -295,7 +299,7 @@ const readsAlike = async (layers: readonly Layer[], activations: readonly number
 /** Widths that cost no less than wider ones on any meter, as far as it can tell, buy nothing and are left out. */
 const withoutUseless = (choices: readonly ChosenWidths[], layer: Layer, meters: readonly Meter[]): readonly ChosenWidths[] => {
   const costs = choices.map((widths) => meters.map((meter) => meter.cost(layer, widths)));
-  return choices.filter((own, i) => !choices.some((other, j) => j !== i && (other.weights ?? 0) >= (own.weights ?? 0) && other.activations >= own.activations
+  return choices.filter((own, i) => !choices.some((other, j) => j !== i && isAtLeast(other.weights, own.weights) && other.activations >= own.activations
     && costs[j].every((cost, r) => cost * (1 - meters[r].resolution) <= costs[i][r])));
 };
 

@@ -2,7 +2,7 @@
  * What each layer costs at each of its widths, on every target, read off real programs: the whole network is compiled once for each pair of
  * widths, and the costs of a step belong to the layer whose sums it starts with. What belongs to no layer is a fixed cost.
  */
-import { printWidths, type ChosenWidths } from '../../ir/ops/widths.ts';
+import { printWidths, uniformWidth, type ChosenWidths } from '../../ir/ops/widths.ts';
 import type { TargetPrice } from '../pass.ts';
 import type { Budget } from './budget.ts';
 import { bitOperations, type Layer } from './layers.ts';
@@ -41,7 +41,7 @@ export const metersOf = (budget: Budget, layers: readonly Layer[], prices: Unifo
   const [first] = prices.values();
   const missing: string[] = [];
   const at = (widths: ChosenWidths, target: number): TargetPrice => {
-    const found = prices.get(printWidths(widths)) ?? prices.get(printWidths({ weights: 8, activations: widths.activations }));
+    const found = prices.get(printWidths(widths)) ?? prices.get(printWidths({ weights: uniformWidth(8), activations: widths.activations }));
     return found![target];
   };
   const meters = first.flatMap(({ target }, t): Meter[] => {

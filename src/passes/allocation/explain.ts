@@ -134,7 +134,7 @@ const frontOf = async (table: LossTable, workings: Workings, solved: (limits: re
     if (solution === null) continue;
     const model = programmeOf(over, table, meters.map(() => sizeBytes));
     const widths = widthsOf(over, model, solution.assignment);
-    points.push({ sizeBytes, loss: solution.loss, meanBits: layers.reduce((sum, { name, parameters: own }) => sum + ((widths.get(name)!.weights ?? 0) * own) / parameters, 0) });
+    points.push({ sizeBytes, loss: solution.loss, meanBits: layers.reduce((sum, { name, parameters: own }) => sum + ((widths.get(name)!.weights?.bits ?? 0) * own) / parameters, 0) });
   }
   return points;
 };

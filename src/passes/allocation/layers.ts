@@ -2,7 +2,7 @@
 import { macsOf } from '../../ir/cost.ts';
 import { sizeOf } from '../../ir/dim.ts';
 import { constantOf, operandsOf, type Graph, type Node, type Value } from '../../ir/graph.ts';
-import { printWidths, type ChosenWidths } from '../../ir/ops/widths.ts';
+import { printWidths, type ChosenWidths, type WeightWidth } from '../../ir/ops/widths.ts';
 import { mapGraph, mapOperands } from '../../ir/rewrite.ts';
 import { UnionFind } from '../union-find.ts';
 
@@ -22,8 +22,10 @@ export const layersOf = (graph: Graph<'float'>): readonly Layer[] => graph.nodes
   return macs === null ? [] : [{ name: node.output.name, node, parameters: weight === null ? 0 : sizeOf(weight.type.shape), macs }];
 });
 
+/** Bits that weights are multiplied with: levels of a codebook are bytes. */
+const multipliedBits = ({ bits, format }: WeightWidth): number => (format === 'codebook' ? 8 : bits);
 /** Bit operations of a layer. */
-export const bitOperations = ({ macs }: Layer, { weights, activations }: ChosenWidths): number => macs * (weights ?? activations) * activations;
+export const bitOperations = ({ macs }: Layer, { weights, activations }: ChosenWidths): number => macs * (weights === null ? activations : multipliedBits(weights)) * activations;
 
 /** Ops whose result has the codes of what they read. */
 const sameCodes: ReadonlySet<string> = new Set(['relu', 'clip', 'max_pool', 'reduce_max', 'reshape', 'transpose', 'slice', 'concat', 'pad']);

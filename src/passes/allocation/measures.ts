@@ -1,6 +1,6 @@
 /** Measures of sensitivity beside the plain one. Each fills the same table, so that any of them can stand in the programme. */
 import { constantOf, type Graph, type Value } from '../../ir/graph.ts';
-import { printWidths, type ChosenWidths } from '../../ir/ops/widths.ts';
+import { printWeights, printWidths, uniformWidth, type ChosenWidths, type WeightWidth } from '../../ir/ops/widths.ts';
 import { mapGraph, mapOperands } from '../../ir/rewrite.ts';
 import { scaleOf } from '../../ir/quant.ts';
 import { createExecutor, dequantized } from '../../calibration/executor.ts';
@@ -11,7 +11,7 @@ import { byKey, increases, measured, monotone, oneAtATime, outputError, rowsOfLa
 
 /** Mean square of rounding what a layer reads, over the power of what it reads: the share of noise that codes of a width bring. */
 const activationError = async ({ variants, context, graph }: Probe, layer: Layer, { activations }: ChosenWidths): Promise<number> => {
-  const quantized = await variants.uniform({ weights: 8, activations });
+  const quantized = await variants.uniform({ weights: uniformWidth(8), activations });
   const read = quantized.nodes.find(({ output }) => output.name === layer.name)!;
   const operand = read.inputs[layer.parameters > 0 ? 'x' : 'a' in read.inputs ? 'a' : 'q'] as Value;
   if (operand.type.quant === null) return 0;
@@ -31,10 +31,11 @@ const ownErrors = (probe: Probe): Promise<readonly ReadonlyMap<string, number>[]
   for (const [i, layer] of layers.entries()) {
     probe.progress(i, layers.length);
     const own = new Map<string, number>();
-    const byWeight = new Map<number, number>();
+    const byWeight = new Map<string, number>();
     for (const widths of choices[i]) {
-      const key = widths.weights ?? 0;
-      if (!byWeight.has(key)) byWeight.set(key, rows[i] === null ? 0 : outputError(variants.weight(layer, key), layer, rows[i]));
+      const { weights } = widths;
+      const key = weights === null ? '' : printWeights(weights);
+      if (!byWeight.has(key)) byWeight.set(key, rows[i] === null || weights === null ? 0 : outputError(variants.weight(layer, weights), layer, rows[i]));
       own.set(printWidths(widths), byWeight.get(key)! + await activationError(probe, layer, widths));
     }
     found.push(monotone(choices[i], own));
@@ -159,12 +160,14 @@ export const importance: Measure = {
   summary: 'how much a layer changes what it reads (LIM) or how few of its weights stand out (ZD), times 4^-bits (Dumitru et al. 2024)',
   async tables(probe) {
     const scores = importances(probe);
-    return [{ name: 'importance', loss: (layer, { weights, activations }) => (0.01 + scores[layer]) * ((weights === null ? 0 : 4 ** -weights) + 4 ** -activations) }];
+    return [{ name: 'importance', loss: (layer, { weights, activations }) => (0.01 + scores[layer]) * ((weights === null ? 0 : 4 ** -effectiveBits(weights)) + 4 ** -activations) }];
   },
 };
 
 // ---- equal loss
 
+/** A codebook lowers the noise of its bits by about 1.5 dB. */
+const effectiveBits = ({ bits, format }: WeightWidth): number => (format === 'codebook' ? bits + 0.25 : bits);
 /** log2 */
 const log2 = (x: number): number => log(x) / 0.6931471805599453;
 
@@ -183,8 +186,8 @@ export const equalLoss: Measure = {
   summary: 'the law D = c·4^-bits with c from each layer\'s own output error (BAQ, Zhang et al. 2025): the cheapest start',
   async tables(probe) {
     const errors = await ownErrors(probe);
-    const constants = errors.map((own, i) => Math.max(...probe.choices[i].map((widths) => own.get(printWidths(widths))! * 4 ** (widths.weights ?? widths.activations))));
-    return [{ name: 'equal loss', loss: (layer, { weights, activations }) => constants[layer] * 4 ** -Math.min(weights ?? activations, activations) }];
+    const constants = errors.map((own, i) => Math.max(...probe.choices[i].map((widths) => own.get(printWidths(widths))! * 4 ** (widths.weights === null ? widths.activations : effectiveBits(widths.weights)))));
+    return [{ name: 'equal loss', loss: (layer, { weights, activations }) => constants[layer] * 4 ** -Math.min(weights === null ? activations : effectiveBits(weights), activations) }];
   },
 };
 

@@ -1,5 +1,5 @@
 /** The programme of a network: groups of tied layers, what their widths cost on every meter and lose by a table; and back from its answer to widths. */
-import { printWidths, type ChosenWidths } from '../../ir/ops/widths.ts';
+import { printWidths, uniformWidth, type ChosenWidths } from '../../ir/ops/widths.ts';
 import type { Meter } from './costs.ts';
 import type { Layer } from './layers.ts';
 import type { Assignment, Group, Programme } from './programme.ts';
@@ -22,7 +22,7 @@ export interface Material {
 const groupChoices = ({ choices, kept, layers }: Material, group: readonly number[]): readonly (readonly ChosenWidths[])[] => {
   if (group.length === 1) return choices[group[0]].map((widths) => [widths]);
   const leading = group.find((i) => kept[i] !== null) ?? group.find((i) => layers[i].parameters > 0) ?? group[0];
-  return choices[leading].map((widths) => group.map((i): ChosenWidths => (layers[i].parameters > 0 ? { weights: widths.weights ?? 8, activations: widths.activations } : { weights: null, activations: widths.activations })));
+  return choices[leading].map((widths) => group.map((i): ChosenWidths => (layers[i].parameters > 0 ? { weights: widths.weights ?? uniformWidth(8), activations: widths.activations } : { weights: null, activations: widths.activations })));
 };
 
 export interface Modelled {
@@ -51,9 +51,12 @@ export const frameOf = (material: Material, limits: readonly number[]): Modelled
 
 /** Widths that a tied layer has only because another chose them may not have been measured: then the next measured ones count. */
 const lossAt = (table: LossTable, layer: number, widths: ChosenWidths): number => {
-  for (let bits = widths.weights ?? 8; bits >= 2; bits--) {
-    const found = table.loss(layer, widths.weights === null ? widths : { ...widths, weights: bits });
-    if (found !== Infinity || widths.weights === null) return found === Infinity ? 0 : found;
+  const { weights } = widths;
+  const found = table.loss(layer, widths);
+  if (found !== Infinity || weights === null) return found === Infinity ? 0 : found;
+  for (let { bits } = weights; bits >= 2; bits--) {
+    const next = table.loss(layer, { ...widths, weights: uniformWidth(bits) });
+    if (next !== Infinity) return next;
   }
   return 0;
 };

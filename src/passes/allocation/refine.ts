@@ -3,7 +3,7 @@
  * where many layers have few bits, the same step costs something else. So each layer's next wider and next narrower width are measured in
  * the network that was chosen, the programme is solved among them, and what comes out is measured; again, as long as that is better.
  */
-import { printWidths, type ChosenWidths } from '../../ir/ops/widths.ts';
+import { fineness, printWidths, type ChosenWidths } from '../../ir/ops/widths.ts';
 import type { Judge, Judgement } from './judge.ts';
 import { frameOf, widthsOf, type Material } from './modelling.ts';
 import type { Assignment, Programme } from './programme.ts';
@@ -108,7 +108,10 @@ export const stepsAround = async (current: Assignment, refinement: Refinement, r
     return remember(`${key} but ${members.map((i, m) => `${material.layers[i].name}=${printWidths(to[m])}`).join(' ')}`, async () => {
       if (to.some(({ activations }, m) => activations !== options[g][current[g]][m].activations)) return single.of(await variants.composed(withGroup(widths, material, g, to)));
       let graph = base;
-      for (const [m, i] of members.entries()) if (to[m].weights !== null) graph = await variants.withWeight(graph, material.layers[i], to[m].weights);
+      for (const [m, i] of members.entries()) {
+        const { weights } = to[m];
+        if (weights !== null) graph = await variants.withWeight(graph, material.layers[i], weights);
+      }
       return tails.of(graph, material.layers[members[0]].name);
     });
   });
@@ -139,22 +142,32 @@ const stepsBy = async (
     for (const choice of nextTo(options[g], current[g])) {
       const to = options[g][choice];
       const gain = loss - objective(await judgementOf(g, to));
-      own.push({ choice, gain: isWider(to, options[g][current[g]]) ? Math.max(0, gain) : Math.min(0, gain) });
+      const more = bitsOf(to) - bitsOf(options[g][current[g]]);
+      own.push({ choice, gain: more > 0 ? Math.max(0, gain) : more < 0 ? Math.min(0, gain) : gain });
     }
     found.push(own);
   }
   return found;
 };
 
-const bitsOf = (members: readonly ChosenWidths[]): number => members.reduce((sum, { weights, activations }) => sum + (weights ?? 0) + activations, 0);
-const isWider = (a: readonly ChosenWidths[], b: readonly ChosenWidths[]): boolean => bitsOf(a) > bitsOf(b);
+const weightBits = (members: readonly ChosenWidths[]): number => members.reduce((sum, { weights }) => sum + (weights?.bits ?? 0), 0);
+const activationBits = (members: readonly ChosenWidths[]): number => members.reduce((sum, { activations }) => sum + activations, 0);
+const finenessOf = (members: readonly ChosenWidths[]): number => members.reduce((sum, { weights }) => sum + (weights === null ? 0 : fineness(weights)), 0);
+const bitsOf = (members: readonly ChosenWidths[]): number => weightBits(members) + activationBits(members);
 
-/** Choices with the next more and the next fewer bits: of the weights alone, and of the activations alone. */
+/** Choices with the next more and the next fewer bits, of the weights alone and of the activations alone; of formats the finest; and another format of the same bits. */
 const nextTo = (options: readonly (readonly ChosenWidths[])[], at: number): readonly number[] => {
-  const [weight, activation] = [(o: number) => options[o].reduce((sum, { weights }) => sum + (weights ?? 0), 0), (o: number) => options[o].reduce((sum, { activations }) => sum + activations, 0)];
-  const nearest = (own: (o: number) => number, fixed: (o: number) => number, sign: number): readonly number[] => {
-    const there = options.flatMap((_, o) => (fixed(o) === fixed(at) && sign * (own(o) - own(at)) > 0 ? [o] : []));
-    return there.length === 0 ? [] : [there.reduce((best, o) => (sign * (own(o) - own(best)) < 0 ? o : best))];
+  const alike = (own: (members: readonly ChosenWidths[]) => number, o: number): number => own(options[o]) - own(options[at]);
+  const others = [...options.keys()].filter((o) => o !== at);
+  const nearest = (among: readonly number[], own: (members: readonly ChosenWidths[]) => number, sign: number): readonly number[] => {
+    const far = (o: number): number => sign * alike(own, o);
+    const there = among.filter((o) => far(o) > 0);
+    const next = Math.min(...there.map(far));
+    return there.filter((o) => far(o) === next).sort((a, b) => finenessOf(options[b]) - finenessOf(options[a])).slice(0, 1);
   };
-  return [...new Set([1, -1].flatMap((sign) => [...nearest(weight, activation, sign), ...nearest(activation, weight, sign)]))];
+  const sameActivations = others.filter((o) => options[o].every(({ activations }, m) => activations === options[at][m].activations));
+  const sameWeights = others.filter((o) => alike(finenessOf, o) === 0);
+  return [...new Set([
+    ...[1, -1].flatMap((sign) => [...nearest(sameActivations, weightBits, sign), ...nearest(sameWeights, activationBits, sign)]), ...sameActivations.filter((o) => alike(weightBits, o) === 0),
+  ])];
 };

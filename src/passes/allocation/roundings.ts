@@ -3,22 +3,21 @@
  * moments of what the layer reads where the pipeline fits weights, else to the nearest code. The moments are those of the float graph, and
  * so they are taken once for all widths.
  */
-import type { IntegerDType } from '../../ir/dtype.ts';
-import { staticShape } from '../../ir/dim.ts';
 import { constantOf, type Graph, type Value } from '../../ir/graph.ts';
-import { perChannel } from '../../ir/quant.ts';
-import { tensorType, type Tensor } from '../../ir/type.ts';
+import { printWeights, type WeightWidth } from '../../ir/ops/widths.ts';
+import type { Tensor } from '../../ir/type.ts';
 import { frontierBytes, openFrontier, type Frontier } from '../../calibration/frontier.ts';
 import { quadraticForm, type QuadraticForm } from '../../numerics/quadratic-form.ts';
-import { dampingShare, deepestPlanes, planeRow } from '../fit-weights.ts';
+import { dampingShare, deepestPlanes } from '../fit-weights.ts';
 import type { PassContext } from '../pass.ts';
 import { quantizeRows } from '../quantize-weights.ts';
 import { layerRows, type LayerRows } from '../reconstruction/layer-rows.ts';
 import { layerSums } from '../reconstruction/layer-sums.ts';
+import { weightGrid, weightTensor } from '../weight-grids.ts';
 import type { Layer } from './layers.ts';
 
-/** Weights of a layer by their width. */
-export type Roundings = ReadonlyMap<number, Tensor>;
+/** Weights of a layer by their width, as `printWeights` writes it. */
+export type Roundings = ReadonlyMap<string, Tensor>;
 
 /** Samples, rows for each number of a row, and steps of a channel: fewer than for the network that comes out, for only widths are compared. */
 const SAMPLES = 32;
@@ -30,11 +29,11 @@ const HELD_BYTES = 2 ** 29;
 /** Damping where the pipeline's own is not known. */
 const DAMPING = 0.01;
 
-export const roundWeights = (graph: Graph<'float'>, layers: readonly Layer[], bits: readonly number[], context: PassContext): ReadonlyMap<string, Roundings> => {
+export const roundWeights = (graph: Graph<'float'>, layers: readonly Layer[], offered: readonly WeightWidth[], context: PassContext): ReadonlyMap<string, Roundings> => {
   const found = new Map<string, Roundings>();
   const weighted = new Map(layers.filter(({ parameters }) => parameters > 0).map((layer) => [layer.node, layer]));
   const fitted = context.rest.find(({ pass }) => pass.name === 'fit-weights')?.options as { readonly damping?: number } | undefined;
-  const plain = (weight: Tensor): Roundings => new Map(bits.map((width) => [width, quantizeRows(weight, width)]));
+  const plain = (weight: Tensor): Roundings => new Map(offered.map((width) => [printWeights(width), quantizeRows(weight, width)]));
   if (fitted === undefined) {
     for (const { name, node } of weighted.values()) found.set(name, plain(weightOf(node)));
     return found;
@@ -48,7 +47,7 @@ export const roundWeights = (graph: Graph<'float'>, layers: readonly Layer[], bi
     const layer = weighted.get(node);
     if (layer !== undefined) {
       const rows = layerRows(node);
-      found.set(layer.name, rows.depth > deepestPlanes ? plain(weightOf(node)) : rounded(weightOf(node), rows, formsOf(node.inputs['x'] as Value, rows, frontier, fitted.damping || DAMPING), bits));
+      found.set(layer.name, rows.depth > deepestPlanes ? plain(weightOf(node)) : rounded(weightOf(node), rows, formsOf(node.inputs['x'] as Value, rows, frontier, fitted.damping || DAMPING), offered));
       left--;
     }
     frontier.settle(node, frontier.evaluate(node));
@@ -58,8 +57,14 @@ export const roundWeights = (graph: Graph<'float'>, layers: readonly Layer[], bi
 
 const weightOf = ({ inputs }: Layer['node']): Tensor => constantOf(inputs['weight'] as Value)!;
 
-/** The damped covariance of what each group reads, at evenly spread positions of each sample. */
-const formsOf = (x: Value, rows: LayerRows, frontier: Frontier, damping: number): readonly QuadraticForm[] => {
+/** Moments of what a group reads: the damped form, and the variance of each entry of a row. */
+interface GroupForm {
+  readonly form: QuadraticForm;
+  readonly variances: Float64Array;
+}
+
+/** At evenly spread positions of each sample. */
+const formsOf = (x: Value, rows: LayerRows, frontier: Frontier, damping: number): readonly GroupForm[] => {
   const { depth, groups, positions } = rows;
   const count = Math.min(positions, Math.ceil(Math.max(FEWEST_ROWS, ROWS_PER_NUMBER * depth) / frontier.count));
   const sums = Array.from({ length: groups }, () => layerSums(depth, 0));
@@ -72,22 +77,24 @@ const formsOf = (x: Value, rows: LayerRows, frontier: Frontier, damping: number)
       sums[group].add(read);
     }
   }
-  return sums.map((own) => quadraticForm(own.covariance(), depth, dampingShare(damping, depth, own.rows)));
+  return sums.map((own) => {
+    const covariance = own.covariance();
+    const variances = Float64Array.from({ length: depth }, (_, k) => covariance[k * depth + k]);
+    return { variances, form: quadraticForm(covariance, depth, dampingShare(damping, depth, own.rows)) };
+  });
 };
 
-const rounded = (weight: Tensor, { depth, outputs }: LayerRows, forms: readonly QuadraticForm[], bits: readonly number[]): Roundings => {
-  const shape = staticShape(weight.type.shape);
+const rounded = (weight: Tensor, { depth, outputs }: LayerRows, groups: readonly GroupForm[], offered: readonly WeightWidth[]): Roundings => {
   const real = Float64Array.from(weight.data as Float32Array);
-  return new Map(bits.map((width) => {
-    const most = 2 ** (width - 1) - 1;
+  const rows = Array.from({ length: real.length / depth }, (_, channel) => ({ row: real.subarray(channel * depth, (channel + 1) * depth), group: groups[Math.floor(channel / outputs)] }));
+  return new Map(offered.map((width) => {
+    const grid = weightGrid(width, () => rows.map(({ row, group }) => ({ row, importances: group.variances })));
     const codes = new Int8Array(real.length);
-    const scales: number[] = [];
-    for (let channel = 0; channel < shape[0]; channel++) {
-      const [from, to] = [channel * depth, (channel + 1) * depth];
-      const row = planeRow(forms[Math.floor(channel / outputs)], real.subarray(from, to), width, STEPS);
-      codes.set(row.codes, from);
-      scales.push(row.step);
-    }
-    return [width, { type: tensorType(`i${width}` as IntegerDType, shape, perChannel(scales, 0, [-most, most])), data: codes }];
+    const scales = rows.map(({ row, group }, channel) => {
+      const found = group.form.roundRow(row, grid.steps(row, STEPS), grid.levels);
+      codes.set(found.codes, channel * depth);
+      return found.step;
+    });
+    return [printWeights(width), weightTensor(grid, weight.type.shape, scales, codes)];
   }));
 };

@@ -4,7 +4,7 @@
  */
 import { staticShape } from '../../ir/dim.ts';
 import { constantOf, type Graph, type Value } from '../../ir/graph.ts';
-import { printWidths, type ChosenWidths } from '../../ir/ops/widths.ts';
+import { isAtLeast, printWidths, uniformWidth, type ChosenWidths, type WeightWidth } from '../../ir/ops/widths.ts';
 import { createExecutor, dequantized } from '../../calibration/executor.ts';
 import type { Tensor } from '../../ir/type.ts';
 import type { PassContext } from '../pass.ts';
@@ -44,11 +44,11 @@ export const byKey = (losses: readonly ReadonlyMap<string, number>[]): LossTable
   (layer, widths) => losses[layer].get(printWidths(widths)) ?? Infinity;
 
 /** Base of the measurements that change one layer at a time. */
-export const baseWidths: ChosenWidths = { weights: 8, activations: 8 };
+export const baseWidths: ChosenWidths & { readonly weights: WeightWidth } = { weights: uniformWidth(8), activations: 8 };
 
 /** A layer at fewer bits loses no less: what measurements say otherwise is their noise. */
 export const monotone = (choices: readonly ChosenWidths[], losses: ReadonlyMap<string, number>): ReadonlyMap<string, number> => {
-  const atLeast = (a: ChosenWidths, b: ChosenWidths): boolean => (a.weights ?? 0) >= (b.weights ?? 0) && a.activations >= b.activations;
+  const atLeast = (a: ChosenWidths, b: ChosenWidths): boolean => isAtLeast(a.weights, b.weights) && a.activations >= b.activations;
   return new Map(choices.map((own) => [printWidths(own), Math.max(...choices.filter((other) => atLeast(other, own)).map((other) => losses.get(printWidths(other)) ?? 0))]));
 };
 
@@ -73,7 +73,7 @@ export const oneAtATime = async ({ layers, choices, variants, judge, remember, p
     for (const widths of choices[i]) {
       const key = printWidths(widths);
       progress(done++, total);
-      const same = (widths.weights ?? 8) === 8 && widths.activations === 8;
+      const same = (widths.weights?.bits ?? 8) === 8 && widths.activations === 8;
       own.set(key, same ? base : await remember(`${layer.name} ${key}`, async () => (widths.activations === baseWidths.activations
         ? tails.of(await variants.withWeight(baseGraph, layer, widths.weights!), layer.name) : judge.of(await variants.composed(changed(layer, widths, layers))))));
     }

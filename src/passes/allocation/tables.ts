@@ -4,6 +4,7 @@
  */
 import { sizeOf } from '../../ir/dim.ts';
 import { constantOf, type Graph, type Node, type Value } from '../../ir/graph.ts';
+import { uniformWidth } from '../../ir/ops/widths.ts';
 import { mapGraph, mapOperands } from '../../ir/rewrite.ts';
 import type { PassContext } from '../pass.ts';
 import type { Judge } from './judge.ts';
@@ -48,10 +49,11 @@ export const narrowTables = async (graph: Graph<'float'>, allowed: readonly numb
   const noiseOf = async (own: Graph<'float'>, weights: number): Promise<number> => {
     context.progress('embeddings', done++, 3);
     context.calibration?.sameValues?.(own, graph);
-    const composed = await openVariants(own, layersOf(own), [weights], context).uniform({ ...baseWidths, weights });
+    const width = uniformWidth(weights);
+    const composed = await openVariants(own, layersOf(own), [width], context).uniform({ ...baseWidths, weights: width });
     return (await judge.of(composed)).noise;
   };
-  const added = await noiseOf(withTableBits(graph, narrow), baseWidths.weights!) - await noiseOf(graph, baseWidths.weights!);
+  const added = await noiseOf(withTableBits(graph, narrow), baseWidths.weights.bits) - await noiseOf(graph, baseWidths.weights.bits);
   const bits = (8 * tables) / Math.max(1, parameters);
   return added <= TOLERATED * (1 - 4 ** -bits) * await noiseOf(graph, reference) ? narrow : new Map();
 };

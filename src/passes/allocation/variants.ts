@@ -6,7 +6,7 @@
 import { CompileError } from '../../ir/diagnostic.ts';
 import { staticShape } from '../../ir/dim.ts';
 import { constantOf, type Graph, type Node, type Value } from '../../ir/graph.ts';
-import { printWidths, type ChosenWidths } from '../../ir/ops/widths.ts';
+import { printWeights, printWidths, type ChosenWidths, type WeightWidth } from '../../ir/ops/widths.ts';
 import { mapGraph, mapOperands } from '../../ir/rewrite.ts';
 import type { Tensor } from '../../ir/type.ts';
 import { dequantized } from '../../calibration/executor.ts';
@@ -25,9 +25,9 @@ export interface Variants {
   /** the kernel graph of it; null where the widths have none */
   kernels(widths: ChosenWidths): Promise<Graph<'kernel'> | null>;
   /** a composed graph with other weights in one layer */
-  withWeight(base: Graph<'quant'>, layer: Layer, bits: number): Promise<Graph<'quant'>>;
+  withWeight(base: Graph<'quant'>, layer: Layer, width: WeightWidth): Promise<Graph<'quant'>>;
   /** the rounded weight of a layer */
-  weight(layer: Layer, bits: number): Tensor;
+  weight(layer: Layer, width: WeightWidth): Tensor;
   /** as the pipeline makes it */
   quantized(widths: Widths): Promise<Graph<'quant'>>;
   /** as the pipeline makes it with weights fitted in haste: weights make up for each other as they will, and it takes a third of the time */
@@ -44,8 +44,8 @@ const HASTE = { samples: 32, steps: 6, damping: 0.02 };
 /** Steps that composing takes the place of. */
 const rounding: ReadonlySet<string> = new Set(['fit-weights', 'quantize-weights', 'correct-bias']);
 
-/** `bits`: widths of weights that may be asked for. */
-export const openVariants = (graph: Graph<'float'>, layers: readonly Layer[], bits: readonly number[], context: PassContext): Variants => {
+/** `offered`: widths of weights that may be asked for. */
+export const openVariants = (graph: Graph<'float'>, layers: readonly Layer[], offered: readonly WeightWidth[], context: PassContext): Variants => {
   const quiet: PassContext = { ...context, note: () => undefined, warn: () => undefined, explain: () => undefined, settle: () => undefined };
   /** the graph after the steps from here to a stage, all but those that are skipped */
   const through = async <G extends Graph>(from: Graph, last: 'quant' | 'kernel', { skipped = new Set(), haste = false }: { readonly skipped?: ReadonlySet<string>; readonly haste?: boolean } = {}): Promise<G> => {
@@ -66,15 +66,15 @@ export const openVariants = (graph: Graph<'float'>, layers: readonly Layer[], bi
     return made;
   };
   let roundings: ReadonlyMap<string, Roundings> | null = null;
-  const weight = ({ name }: Layer, width: number): Tensor => (roundings ??= roundWeights(graph, layers, bits, context)).get(name)!.get(width)!;
+  const weight = ({ name }: Layer, width: WeightWidth): Tensor => (roundings ??= roundWeights(graph, layers, offered, context)).get(name)!.get(printWeights(width))!;
   const byName = new Map(layers.map((layer) => [layer.name, layer]));
   const corrects = context.rest.some(({ pass }) => pass.name === 'correct-bias' || pass.name === 'fit-weights');
-  /** every layer of a quantised graph with the weight of these bits, unless it has it already; null: leave the layer alone */
-  const reweighted = async (base: Graph<'quant'>, bitsOf: (layer: Layer) => number | null): Promise<Graph<'quant'>> => {
+  /** every layer of a quantised graph with the weight of this width, unless it has it already; null: leave the layer alone */
+  const reweighted = async (base: Graph<'quant'>, widthFor: (layer: Layer) => WeightWidth | null): Promise<Graph<'quant'>> => {
     const means = corrects ? await context.calibration!.channelMeans(graph, MEAN_SAMPLES) : null;
     return mapGraph(base, 'quant', (own, now, b) => {
       const layer = byName.get(own.output.name);
-      const width = layer === undefined || layer.parameters === 0 ? null : bitsOf(layer);
+      const width = layer === undefined || layer.parameters === 0 ? null : widthFor(layer);
       if (layer === undefined || width === null) return null;
       const [before, after] = [constantOf(own.inputs['weight'] as Value)!, weight(layer, width)];
       const mean = means?.get((layer.node.inputs['x'] as Value).name);

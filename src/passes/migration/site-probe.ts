@@ -6,6 +6,7 @@
 import { Builder } from '../../ir/build.ts';
 import { sizeOf } from '../../ir/dim.ts';
 import { constantOf, isConstant, operandsOf, type Graph, type Node, type Value } from '../../ir/graph.ts';
+import { uniformWidth } from '../../ir/ops/widths.ts';
 import { tensor, tensorType, type TensorType } from '../../ir/type.ts';
 import { createExecutor } from '../../calibration/executor.ts';
 import { addToHistogram, emptyHistogram } from '../../calibration/histogram.ts';
@@ -114,7 +115,7 @@ const probeGraph = (site: ProbeSite, change: ChangeOf, recording: Recording, fac
     const operands: Record<string, Value | null | readonly Value[]> = { ...node.inputs, ...folded };
     for (const [slot, operand] of Object.entries(operands)) if (operand !== null && !Array.isArray(operand)) operands[slot] = now(operand as Value);
     const weight = constantOf(operands['weight'] as Value | null ?? null);
-    if (weight !== null) operands['weight'] = b.constant(`${node.output.name}.codes`, quantizeRows(weight, widths.weights));
+    if (weight !== null) operands['weight'] = b.constant(`${node.output.name}.codes`, quantizeRows(weight, uniformWidth(widths.weights)));
     renewed.set(node.output, b.copy(node, operands, site.values.has(node.output) ? typeOf(node.output) : node.output.type));
   }
   return b.finish('quant', 'probe', resultsOf(site).map((value) => ({ name: value.name, value: now(value) })));

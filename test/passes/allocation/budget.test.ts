@@ -2,6 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { parseGraph } from '../../../src/ir/parse.ts';
 import type { Graph } from '../../../src/ir/graph.ts';
+import { uniformWidth } from '../../../src/ir/ops/widths.ts';
 import { parseBudget } from '../../../src/passes/allocation/budget.ts';
 import { bitOperations, layersOf, tiedByReading, withWidths } from '../../../src/passes/allocation/layers.ts';
 
@@ -35,10 +36,12 @@ describe('layers', () => {
     expect(tiedByReading(block, layers)).toEqual([[0, 2], [1]]);
   });
   it('carry their widths as an attribute', () => {
-    const marked = withWidths(block, new Map([['b', { weights: 4, activations: 6 }]]));
-    expect(marked.nodes.map(({ attrs }) => attrs['widths'])).toEqual(['', undefined, 'w4a6', '', undefined]);
+    const marked = withWidths(block, new Map([['a', { weights: { bits: 3, format: 'codebook' }, activations: 8 }], ['b', { weights: uniformWidth(4), activations: 6 }]]));
+    expect(marked.nodes.map(({ attrs }) => attrs['widths'])).toEqual(['w3ca8', undefined, 'w4a6', '', undefined]);
   });
   it('count bit operations', () => {
-    expect(bitOperations(layersOf(block)[2], { weights: 4, activations: 8 })).toBe(1024 * 32);
+    expect(bitOperations(layersOf(block)[2], { weights: uniformWidth(4), activations: 8 })).toBe(1024 * 32);
+    // levels of a codebook are multiplied as bytes
+    expect(bitOperations(layersOf(block)[2], { weights: { bits: 4, format: 'codebook' }, activations: 8 })).toBe(1024 * 64);
   });
 });

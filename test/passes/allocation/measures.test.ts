@@ -6,7 +6,7 @@ import { Builder } from '../../../src/ir/build.ts';
 import { sizeOf } from '../../../src/ir/dim.ts';
 import type { Graph, Value } from '../../../src/ir/graph.ts';
 import { add, linear, relu } from '../../../src/ir/ops/index.ts';
-import type { ChosenWidths } from '../../../src/ir/ops/widths.ts';
+import { uniformWidth, type ChosenWidths, type WeightWidth } from '../../../src/ir/ops/widths.ts';
 import { f32, tensor } from '../../../src/ir/type.ts';
 import { createRandom, type Random } from '../../../src/numerics/random.ts';
 import { allocateBits } from '../../../src/passes/allocate-bits.ts';
@@ -27,6 +27,8 @@ const WIDTH = 16;
 const CLASSES = 5;
 const SAMPLES = 24;
 const BITS = [2, 4, 8];
+const WIDTHS = BITS.map(uniformWidth);
+const CODEBOOK: WeightWidth = { bits: 4, format: 'codebook' };
 
 /** Rows whose numbers all lie on the grid of 4 bits: 7, 6, … −7 times a power of two. */
 const onGrid = (random: Random): Float32Array => Float32Array.from({ length: WIDTH * WIDTH }, (_, i) => (i % WIDTH === 0 ? 7 : random.below(15) - 7) / 16);
@@ -58,11 +60,11 @@ const contextOf = (graph: Graph<'float'>, rest: readonly string[]): PassContext 
 };
 const toQuant = ['quantize-activations', 'fit-weights', 'quantize-weights', 'correct-bias'];
 
-const probeOf = async (graph: Graph<'float'>, rest = toQuant): Promise<Probe> => {
+const probeOf = async (graph: Graph<'float'>, rest = toQuant, offered: readonly WeightWidth[] = WIDTHS): Promise<Probe> => {
   const layers = layersOf(graph);
   const context = contextOf(graph, rest);
   return {
-    graph, layers, context, choices: layers.map(() => BITS.map((weights) => ({ weights, activations: 8 }))), variants: openVariants(graph, layers, BITS, context),
+    graph, layers, context, choices: layers.map(() => offered.map((weights) => ({ weights, activations: 8 }))), variants: openVariants(graph, layers, offered, context),
     judge: await openJudge(graph, { samples: context.calibration!.samples, labels: null }, SAMPLES), remember: (_, compute) => compute(), progress: () => undefined,
   };
 };
@@ -70,9 +72,9 @@ const probeOf = async (graph: Graph<'float'>, rest = toQuant): Promise<Probe> =>
 describe.each(measures)('$name', (measure) => {
   let tables: readonly LossTable[];
   let names: readonly string[];
-  const loss = (table: LossTable, name: string, weights: number): number => table.loss(names.indexOf(name), { weights, activations: 8 });
+  const loss = (table: LossTable, name: string, weights: number): number => table.loss(names.indexOf(name), { weights: uniformWidth(weights), activations: 8 });
   beforeAll(async () => {
-    const probe = await probeOf(sideBySide());
+    const probe = await probeOf(sideBySide(), toQuant, [...WIDTHS, CODEBOOK]);
     names = probe.layers.map(({ name }) => name);
     tables = await measure.tables(probe);
   });
@@ -81,6 +83,15 @@ describe.each(measures)('$name', (measure) => {
       expect(loss(table, name, 4)).toBeGreaterThanOrEqual(loss(table, name, 8));
       expect(loss(table, name, 2)).toBeGreaterThanOrEqual(loss(table, name, 4));
       expect(loss(table, name, 2)).toBeGreaterThan(loss(table, name, 8));
+    }
+  });
+  it('puts a codebook between 2 bits and 8, and below plain codes of its bits where weights are not on their grid', () => {
+    for (const table of tables) for (const name of names) {
+      const codebook = table.loss(names.indexOf(name), { weights: CODEBOOK, activations: 8 });
+      expect(codebook).toBeLessThanOrEqual(loss(table, name, 2));
+      expect(codebook).toBeGreaterThanOrEqual(loss(table, name, 8));
+      // curvature counts errors of all weights alike, to which codebooks of what matters are not fitted
+      if (name === 'plain' && measure.name !== 'curvature') expect(codebook).toBeLessThan(loss(table, name, 4));
     }
   });
   // by the law 4^-bits alone a layer loses with every bit
@@ -102,11 +113,12 @@ it('importance is less for a layer that hardly changes what it reads', async () 
   const first = b.emit(linear, { x, weight: near, bias: null }, {}, { name: 'near' });
   const graph = b.finish('float', 'net', [{ name: 'y', value: b.emit(linear, { x: first, weight: far, bias: null }, {}, { name: 'far' }) }]);
   const [table] = await measures.find(({ name }) => name === 'importance')!.tables(await probeOf(graph));
-  expect(table.loss(0, { weights: 4, activations: 8 })).toBeLessThan(table.loss(1, { weights: 4, activations: 8 }) / 2);
+  const four = { weights: uniformWidth(4), activations: 8 };
+  expect(table.loss(0, four)).toBeLessThan(table.loss(1, four) / 2);
 });
 
 describe('measuring around an answer', () => {
-  const bytesOf = ({ parameters }: Layer, { weights }: ChosenWidths): number => (parameters * weights!) / 8;
+  const bytesOf = ({ parameters }: Layer, { weights }: ChosenWidths): number => (parameters * weights!.bits) / 8;
   const materialOf = ({ layers, choices }: Probe): Material => ({
     layers, choices, groups: layers.map((_, i) => [i]), kept: layers.map(() => null),
     meters: [{ resource: 'size', target: 'any', label: 'size on any', most: 0, fixed: 0, resolution: 0, cost: bytesOf }],
@@ -115,9 +127,9 @@ describe('measuring around an answer', () => {
     const probe = await probeOf(sideBySide());
     const { layers, variants, judge } = probe;
     const material = materialOf(probe);
-    const limits = [layers.reduce((sum, layer) => sum + bytesOf(layer, { weights: 4, activations: 8 }), 0)];
+    const limits = [layers.reduce((sum, layer) => sum + bytesOf(layer, { weights: uniformWidth(4), activations: 8 }), 0)];
     // as if the layer on the grid were the one that suffers
-    const wrong = programmeOf(material, { name: 'wrong', loss: (i, { weights }) => (layers[i].name === 'grid' ? 1000 : 1) * 4 ** -weights! }, limits);
+    const wrong = programmeOf(material, { name: 'wrong', loss: (i, { weights }) => (layers[i].name === 'grid' ? 1000 : 1) * 4 ** -weights!.bits }, limits);
     const engine = await glpkEngine();
     const { assignment } = await solve(wrong.programme, engine);
     const comparison = { variants, judge, single: judge, remember: probe.remember };
@@ -126,7 +138,7 @@ describe('measuring around an answer', () => {
     const better = await refined(assignment, { material, limits, engine, options: defaultSolverOptions, comparison, objective, progress: () => undefined });
     const widths = widthsOf(material, wrong, better);
     expect(objective(await judged(comparison, widths))).toBeLessThan(0.5);
-    expect(widths.get('fragile')!.weights).toBeGreaterThan(widths.get('grid')!.weights!);
+    expect(widths.get('fragile')!.weights!.bits).toBeGreaterThan(widths.get('grid')!.weights!.bits);
     expect(layers.reduce((sum, layer) => sum + bytesOf(layer, widths.get(layer.name)!), 0)).toBeLessThanOrEqual(limits[0]);
   });
   it('takes the most gainful steps where only some layers may change', async () => {
@@ -134,7 +146,7 @@ describe('measuring around an answer', () => {
     const material = materialOf(probe);
     // all four at 4 bits; a step up costs as much as a step down gives
     const start = probe.layers.map(() => BITS.indexOf(4));
-    const limits = [probe.layers.reduce((sum, layer) => sum + 2 * bytesOf(layer, { weights: 4, activations: 8 }), 0)];
+    const limits = [probe.layers.reduce((sum, layer) => sum + 2 * bytesOf(layer, { weights: uniformWidth(4), activations: 8 }), 0)];
     const gains = [1, 5, 3, 2];
     const steps = gains.map((gain) => [{ choice: 1, gain: 0 }, { choice: 2, gain }, { choice: 0, gain: -1 }]);
     const engine = await glpkEngine();
