@@ -9,6 +9,7 @@ import { requantize } from '../ir/ops/kernel-requantize.ts';
 import { noSite } from '../ir/op.ts';
 import { tensor, tensorType } from '../ir/type.ts';
 import { exp } from '../numerics/real-math.ts';
+import { GREATEST_LEVEL } from '../numerics/codebook.ts';
 import { createRandom } from '../numerics/random.ts';
 
 /** x [rows, depth] times a constant [columns, depth]ᵀ. */
@@ -56,8 +57,10 @@ export type KernelShape = LinearShape | ConvShape | MatmulShape | AttentionShape
 
 export interface Kernel {
   readonly shape: KernelShape;
-  /** null where both operands are activations */
+  /** as stored; null where both operands are activations */
   readonly weightBits: number | null;
+  /** whether weights are stored as places in a codebook; false where nothing is said */
+  readonly codebook?: boolean;
   readonly activationBits: number;
 }
 
@@ -98,7 +101,8 @@ export const kernelOf = ({ op, inputs, attrs, output }: Node): Kernel | null => 
   const width = (slot: string): number => bitsOf((inputs[slot] as Value).type.dtype);
   const list = (name: string): readonly number[] => [...attrs[name] as readonly number[]];
   const product = (numbers: readonly number[]): number => numbers.reduce((a, b) => a * b, 1);
-  const weighted = (shape: KernelShape): Kernel => ({ shape, weightBits: width('weight'), activationBits: width('x') });
+  const indexBits = Number(attrs['indexBits'] ?? 0);
+  const weighted = (shape: KernelShape): Kernel => ({ shape, weightBits: indexBits || width('weight'), ...(indexBits > 0 ? { codebook: true } : {}), activationBits: width('x') });
   switch (op) {
     case 'linear': case 'linear_acc': {
       const [columns, depth] = sizes('weight');
@@ -131,18 +135,22 @@ export const kernelOf = ({ op, inputs, attrs, output }: Node): Kernel | null => 
 const storage = (bits: number): IntegerDType => (bits <= 8 ? 'i8' : 'i16');
 
 /** A program of this kernel alone, its sums rescaled to bytes channel by channel, with made-up weights. */
-export const kernelGraph = ({ shape, weightBits, activationBits }: Kernel): Graph<'kernel'> => {
+export const kernelGraph = ({ shape, weightBits, codebook = false, activationBits }: Kernel): Graph<'kernel'> => {
   const b = new Builder();
   const random = createRandom(1);
   const x = storage(activationBits);
   const input = (name: string, ...sizes: readonly number[]): Value => b.input(name, tensorType(x, sizes));
   const weight = (...sizes: readonly number[]): Value => {
-    const dtype = `i${weightBits ?? 8}` as IntegerDType;
-    const [, most] = rangeOf(dtype);
+    const dtype = codebook ? 'i8' : `i${weightBits ?? 8}` as IntegerDType;
     const data = allocate(dtype, sizes.reduce((p, n) => p * n, 1));
-    for (let i = 0; i < data.length; i++) data[i] = random.below(2 * most + 1) - most;
+    const code = codebook ? (): number => levels[random.below(levels.length)] : (): number => random.below(2 * most + 1) - most;
+    for (let i = 0; i < data.length; i++) data[i] = code();
     return b.constant('weight', tensor(tensorType(dtype, sizes), data));
   };
+  const indexBits = codebook ? weightBits ?? 0 : 0;
+  const most = codebook ? GREATEST_LEVEL : rangeOf(`i${weightBits ?? 8}` as IntegerDType)[1];
+  // unevenly, as they lie in real ones
+  const levels = Array.from({ length: 2 ** indexBits }, (_, i) => Math.round(most * ((2 * i + 1) / 2 ** indexBits - 1) ** 3) || (i % 2 === 0 ? -1 : 1));
   const result = products();
   return b.finish('kernel', 'kernel', [{ name: 'y', value: result }]);
 
@@ -150,13 +158,13 @@ export const kernelGraph = ({ shape, weightBits, activationBits }: Kernel): Grap
     switch (shape.op) {
       case 'linear': {
         const { rows, depth, columns } = shape;
-        return rescaled(b.emit(linearAcc, { x: input('x', rows, depth), weight: weight(columns, depth) }, { bound: bound(depth) }), columns);
+        return rescaled(b.emit(linearAcc, { x: input('x', rows, depth), weight: weight(columns, depth) }, { bound: bound(depth), indexBits }), columns);
       }
       case 'conv': {
         const { batch, height, width, channels, outputs, kernel, strides, pads, dilations, group } = shape;
         const [kh, kw] = kernel;
         const per = channels / group;
-        return rescaled(b.emit(convAcc, { x: input('x', batch, height, width, channels), weight: weight(outputs, kh, kw, per) }, { strides, pads, dilations, group, bound: bound(kh * kw * per) }), outputs);
+        return rescaled(b.emit(convAcc, { x: input('x', batch, height, width, channels), weight: weight(outputs, kh, kw, per) }, { strides, pads, dilations, group, bound: bound(kh * kw * per), indexBits }), outputs);
       }
       case 'matmul': {
         const { batch, rows, depth, columns, transposeB } = shape;
@@ -175,7 +183,7 @@ export const kernelGraph = ({ shape, weightBits, activationBits }: Kernel): Grap
     }
   }
   function bound(terms: number): readonly number[] {
-    const reach = Math.min(2 ** 31 - 1, terms * 2 ** (activationBits - 1) * (weightBits === null ? 2 ** (activationBits - 1) : 2 ** (weightBits - 1) - 1));
+    const reach = Math.min(2 ** 31 - 1, terms * 2 ** (activationBits - 1) * (weightBits === null ? 2 ** (activationBits - 1) : most));
     return [-reach, reach];
   }
   function rescaled(sums: Value, channels: number): Value {

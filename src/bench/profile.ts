@@ -7,6 +7,7 @@
 import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { CompileError } from '../ir/diagnostic.ts';
 import { errors } from '../ir/errors.ts';
+import { codebookBits } from '../ir/ops/widths.ts';
 import type { Variant } from '../backends/c/variants.ts';
 import { titleOf } from './instructions.ts';
 import { codeOf } from './items.ts';
@@ -17,7 +18,7 @@ import { joined, type Times } from './side.ts';
 import { cSteps, wasmSteps } from './sides.ts';
 
 /** Raised when a field changes its meaning or goes away. */
-export const tableFormat = 1;
+export const tableFormat = 2;
 
 export interface Timing extends Kernel {
   readonly target: 'cpu' | 'wasm';
@@ -61,11 +62,13 @@ const weightWidths = [2, 3, 4, 5, 6, 7, 8] as const;
 const activationWidths = [8, 16] as const;
 
 export const kernelsOf = (shapes: readonly KernelShape[]): readonly Kernel[] => shapes.flatMap((shape) => activationWidths.flatMap((activationBits): Kernel[] =>
-  shape.op === 'linear' || shape.op === 'conv' ? weightWidths.map((weightBits) => ({ shape, weightBits, activationBits })) : [{ shape, weightBits: null, activationBits }]));
+  shape.op === 'linear' || shape.op === 'conv'
+    ? [...weightWidths.map((weightBits) => ({ shape, weightBits, activationBits })), ...codebookBits.map((weightBits) => ({ shape, weightBits, codebook: true, activationBits }))]
+    : [{ shape, weightBits: null, activationBits }]));
 
 /** What a timing is of; equal for equal kernels. */
-const keyOf = ({ shape, weightBits, activationBits }: Kernel, target: Timing['target'], instructions: string): string =>
-  JSON.stringify([target, instructions, weightBits, activationBits, Object.entries(shape).sort(([a], [b]) => (a < b ? -1 : 1))]);
+const keyOf = ({ shape, weightBits, codebook = false, activationBits }: Kernel, target: Timing['target'], instructions: string): string =>
+  JSON.stringify([target, instructions, weightBits, codebook, activationBits, Object.entries(shape).sort(([a], [b]) => (a < b ? -1 : 1))]);
 
 export interface ProfileRequest {
   readonly kernels: readonly Kernel[];

@@ -3,11 +3,11 @@ import { readFileSync } from 'node:fs';
 import { CompileError } from '../ir/diagnostic.ts';
 import { errors } from '../ir/errors.ts';
 import type { Node } from '../ir/graph.ts';
-import { kernelOf, type KernelShape } from './kernels.ts';
+import { kernelOf, type Kernel } from './kernels.ts';
 import { tableFormat, type Table } from './profile.ts';
 
-const keyOf = (target: string, shape: KernelShape, weightBits: number | null, activationBits: number): string =>
-  JSON.stringify([target, weightBits, activationBits, Object.entries(shape).sort(([a], [b]) => (a < b ? -1 : 1))]);
+const keyOf = (target: string, { shape, weightBits, codebook = false, activationBits }: Kernel): string =>
+  JSON.stringify([target, weightBits, codebook, activationBits, Object.entries(shape).sort(([a], [b]) => (a < b ? -1 : 1))]);
 
 /** Microseconds of a step, or null where the table does not hold its kernel. */
 export const timesFrom = (path: string): ((node: Node, target: string) => number | null) => {
@@ -18,10 +18,10 @@ export const timesFrom = (path: string): ((node: Node, target: string) => number
     throw new CompileError(errors.badTable(path, (cause as Error).message.split('\n')[0]), 'usage');
   }
   if (table.format !== tableFormat || !Array.isArray(table.kernels)) throw new CompileError(errors.badTable(path, `it is no table of format ${tableFormat}`), 'usage');
-  const times = new Map(table.kernels.map(({ target, shape, weightBits, activationBits, bestMs }) => [keyOf(target, shape, weightBits, activationBits), bestMs * 1000]));
+  const times = new Map(table.kernels.map((timing) => [keyOf(timing.target, timing), timing.bestMs * 1000]));
   return (node, target) => {
     const kernel = kernelOf(node);
     // codes of four to eight bits are stored in bytes, and 8 stands for them all
-    return kernel === null ? null : times.get(keyOf(target, kernel.shape, kernel.weightBits, Math.max(8, kernel.activationBits))) ?? null;
+    return kernel === null ? null : times.get(keyOf(target, { ...kernel, activationBits: Math.max(8, kernel.activationBits) })) ?? null;
   };
 };

@@ -45,7 +45,7 @@ export interface ModelFlags {
 }
 
 export const withModelOptions = (command: Command): Command => command
-  .option('--bits <wXaY>', 'bits of weights (w2 to w8) and of what they multiply (a4 to a8, a16), as in w4a8; mixed: chosen for every layer (default: w8a8, with --budget mixed)')
+  .option('--bits <wXaY>', 'bits of weights (w2 to w8; w2c to w4c: places in a codebook of each layer) and of what they multiply (a4 to a8, a16), as in w4a8; mixed: chosen for every layer (default: w8a8, with --budget mixed)')
   .addOption(new Option('--effort <level>', 'time for accuracy: low rounds only, normal also migrates channels and fits weights below 8 bits, high fits all weights on more samples and tries ReLU for GELU and groups of channels (default: normal)').choices(efforts))
   .addOption(new Option('--softmax <form>', 'weights of attention: exact, or powers of two in 4 bits for targets that shift instead of multiplying (default: exact)').choices(weightForms))
   .option('--budget <limits>', 'what the program may take, as in size=96K,ram=64K,latency=20ms,bops=1.2G,drop=1%; bits are chosen within it (default of mixed: drop=1%)')

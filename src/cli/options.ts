@@ -46,7 +46,7 @@ export const numberList = (flag: string, text: string): readonly number[] => {
 };
 
 export const widths = (text: string): string => {
-  if (!/^(w[2-8]a([4-8]|16)|mixed)$/.test(text)) return wrong('--bits', text, 'weight and activation widths, w2 to w8 and a4 to a8 or a16, as in w8a8, or mixed');
+  if (!/^(w([2-8]|[2-4]c)a([4-8]|16)|mixed)$/.test(text)) return wrong('--bits', text, 'weight and activation widths, w2 to w8 (w2c to w4c: by codebook) and a4 to a8 or a16, as in w8a8, or mixed');
   return text;
 };
 

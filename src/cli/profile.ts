@@ -104,7 +104,8 @@ const canonical = async (path: string, { dim = [], shape = [] }: ProfileFlags): 
 };
 
 const textOf = (shapes: readonly KernelShape[], timings: readonly Timing[], terminal: Terminal): string => {
-  const widths = [...new Set(timings.map(({ weightBits }) => weightBits))].filter((bits) => bits !== null).sort((a, b) => a - b);
+  const widthOf = ({ weightBits, codebook = false }: Timing): string => (weightBits === null ? 'none' : `${weightBits}${codebook ? ' by codebook' : ''} bits`);
+  const widths = [...new Set(timings.map(widthOf))].sort();
   const groups = new Map<string, Timing[]>();
   for (const timing of timings) {
     const key = `${timing.target} (${timing.instructions}), activations of ${timing.activationBits} bits`;
@@ -114,9 +115,8 @@ const textOf = (shapes: readonly KernelShape[], timings: readonly Timing[], term
   return [...groups].map(([name, group]) => {
     const rows = shapes.map((shape): Cell[] => {
       const own = group.filter((timing) => timing.shape.op === shape.op && describe(timing.shape) === describe(shape));
-      const plain = own.find(({ weightBits }) => weightBits === null);
-      return [describe(shape), ...widths.map((bits) => speed(own.find(({ weightBits }) => weightBits === bits))), speed(plain)];
+      return [describe(shape), ...widths.map((width) => speed(own.find((timing) => widthOf(timing) === width)))];
     });
-    return `${terminal.style('bold', name)}, GMAC/s\n${table([['weights of', ...widths.map((bits) => `${bits} bits`), 'none'], ...rows])}`;
+    return `${terminal.style('bold', name)}, GMAC/s\n${table([['weights of', ...widths], ...rows])}`;
   }).join('\n\n');
 };

@@ -9,8 +9,10 @@ export interface LayerCost {
   readonly op: string;
   /** ONNX nodes it came from */
   readonly from: readonly string[];
-  /** null where both operands are activations */
+  /** as stored; null where both operands are activations */
   readonly weightBits: number | null;
+  /** stored as places in a codebook */
+  readonly codebook: boolean;
   /** bits of the codes that arrive, which may lie in wider elements */
   readonly activationBits: number;
   readonly macs: number;
@@ -49,9 +51,10 @@ export const layerCosts = (graph: Graph): readonly LayerCost[] => graph.nodes.fl
   if (counter === undefined) return [];
   const { macs, left, right } = counter(node, sizeWithUnits);
   const constant = right.def.op === 'const';
+  const indexBits = Number(node.attrs['indexBits'] ?? 0);
   return [{
     name: node.output.name, op: node.op, from: node.site.origins,
-    weightBits: constant ? bitsOf(right.type.dtype) : null, activationBits: bitsOfCodes(left),
+    weightBits: constant ? indexBits || bitsOf(right.type.dtype) : null, codebook: indexBits > 0, activationBits: bitsOfCodes(left),
     macs, parameters: constant ? sizeWithUnits(right.type.shape) : 0,
   }];
 });
@@ -61,9 +64,9 @@ const bitsOfCodes = ({ type: { dtype, quant } }: Value): number => (quant === nu
 
 export const totalMacs = (layers: readonly LayerCost[]): number => layers.reduce((sum, { macs }) => sum + macs, 0);
 
-/** `w8a8` for a constant weight, `a8a8` where both operands are activations. */
-export const widthOf = ({ weightBits, activationBits }: LayerCost): string =>
-  weightBits === null ? `a${activationBits}a${activationBits}` : `w${weightBits}a${activationBits}`;
+/** `w8a8` for a constant weight, `w4ca8` for one by codebook, `a8a8` where both operands are activations. */
+export const widthOf = ({ weightBits, codebook, activationBits }: LayerCost): string =>
+  weightBits === null ? `a${activationBits}a${activationBits}` : `w${weightBits}${codebook ? 'c' : ''}a${activationBits}`;
 
 export const macsByWidth = (layers: readonly LayerCost[]): Readonly<Record<string, number>> => {
   const sums = new Map<string, number>();

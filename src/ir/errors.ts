@@ -160,7 +160,7 @@ export const errors = {
   passOutOfOrder: (name: string, needs: string, has: string) =>
     error('LB0702', `pass ${quoteName(name)} takes a ${needs} graph, but the graph is ${has} at this place`, null, 'move it; lowbitc passes shows the stages of each'),
   badPassOption: (name: string, why: string) => error('LB0703', `pass ${quoteName(name)}: ${why}`, null, `lowbitc passes ${name}`),
-  badBits: (bits: string) => error('LB0705', `${quoteName(bits)} names no precision`, null, 'write w8a8: weight bits 2 to 8, activation bits 4 to 8 or 16'),
+  badBits: (bits: string) => error('LB0705', `${quoteName(bits)} names no precision`, null, 'write w8a8: weight bits 2 to 8, activation bits 4 to 8 or 16; w4ca8 for weights of 2 to 4 bits by codebook'),
   noAnchor: (pass: string, anchor: string) =>
     error('LB0706', `pass ${quoteName(pass)} asks to stand next to ${quoteName(anchor)}, which the pipeline does not hold`, null, 'name both in --passes'),
   notInPipeline: (pass: string) => error('LB0707', `pass ${quoteName(pass)} is not in the pipeline`, null, 'see the pipeline with: lowbitc compile … -v'),

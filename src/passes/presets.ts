@@ -1,6 +1,7 @@
 /** From what the user asks for to an explicit pipeline. Presets only build the list; nothing else depends on them. */
 import { CompileError } from '../ir/diagnostic.ts';
 import { errors } from '../ir/errors.ts';
+import { parseWidths, type WeightFormat } from '../ir/ops/widths.ts';
 import type { WeightForm } from '../numerics/power-weights.ts';
 import { canonicalizePasses } from './canonicalize.ts';
 import type { Pipeline, Step } from './pipeline.ts';
@@ -10,7 +11,7 @@ export const efforts = ['low', 'normal', 'high'] as const;
 export type Effort = (typeof efforts)[number];
 
 export interface PresetRequest {
-  /** `w8a8`: weight bits 2 to 8, activation bits 4 to 8 or 16; `mixed`: chosen for every layer within the budget */
+  /** `w8a8`: weight bits 2 to 8, activation bits 4 to 8 or 16; `w4ca8`: weights of 2 to 4 bits by codebook; `mixed`: chosen for every layer within the budget */
   readonly bits: string;
   /** options of `allocate-bits`, where bits are mixed */
   readonly allocation?: Step['options'];
@@ -22,7 +23,7 @@ export interface PresetRequest {
 }
 
 /** What passes that work for one width throughout aim at where bits are mixed: most layers end near it. */
-const mixedAim = { weights: 4, activations: 8 };
+const mixedAim = { weights: 4, format: 'uniform', activations: 8 } as const;
 
 /**
  * Low: ranges, nearest rounding and biases alone at 8 bits; below, weights rounded one after the other on few samples. Normal: channels
@@ -32,7 +33,7 @@ const mixedAim = { weights: 4, activations: 8 };
  */
 export const presetPipeline = ({ bits, normalization, effort = 'normal', allocation = {}, softmax = 'exact' }: PresetRequest): Pipeline => {
   const mixed = bits === 'mixed';
-  const { weights, activations } = mixed ? mixedAim : parseBits(bits);
+  const { weights, format, activations } = mixed ? mixedAim : parseBits(bits);
   const step = (pass: string, options: Step['options'] = {}): Step => ({ pass, options });
   const widths = { weights, activations };
   const migration = {
@@ -43,6 +44,7 @@ export const presetPipeline = ({ bits, normalization, effort = 'normal', allocat
       step('shift-channels', widths), step('migrate-scales', { ...widths, refine: 6 }), step('reorder-channels', widths),
     ],
   };
+  const inFormat = format === 'uniform' ? {} : { format };
   const fitting = { low: { rounding: 'plane', steps: 8, samples: 32 }, normal: {}, high: { steps: 32, samples: 512 } };
   return [
     ...(normalization === null ? [] : [step('normalize-input', { mean: normalization.mean, std: normalization.std })]),
@@ -52,20 +54,20 @@ export const presetPipeline = ({ bits, normalization, effort = 'normal', allocat
     ...migration[effort],
     ...(mixed ? [step('allocate-bits', allocation)] : []),
     step('quantize-activations', { bits: activations, range: activations < 8 ? 'mse' : 'min-max' }),
-    ...(weights < 8 || effort === 'high' ? [step('fit-weights', { bits: weights, ...fitting[effort] })] : []),
+    ...(weights < 8 || effort === 'high' ? [step('fit-weights', { bits: weights, ...inFormat, ...fitting[effort] })] : []),
     // these two act on what fit-weights leaves: all layers where it is not in the list or left out by --disable-pass
-    step('quantize-weights', { bits: weights }),
+    step('quantize-weights', { bits: weights, ...inFormat }),
     step('correct-bias'),
     step('lower-to-kernels', softmax === 'exact' ? {} : { softmax }),
     step('compose-tables'),
   ];
 };
 
-/** `w4a8` → { weights: 4, activations: 8 } */
-export const parseBits = (bits: string): { readonly weights: number; readonly activations: number } => {
-  const found = /^w([2-8])a([4-8]|16)$/.exec(bits);
-  if (found === null) throw new CompileError(errors.badBits(bits), 'usage');
-  return { weights: Number(found[1]), activations: Number(found[2]) };
+/** `w4a8` → 4 bits, uniform, and 8; `w4ca8` by codebook */
+export const parseBits = (bits: string): { readonly weights: number; readonly format: WeightFormat; readonly activations: number } => {
+  const found = parseWidths(bits);
+  if (found === null || found.weights === null || found.activations < 4) throw new CompileError(errors.badBits(bits), 'usage');
+  return { weights: found.weights.bits, format: found.weights.format, activations: found.activations };
 };
 
 /** Puts passes into a pipeline next to the ones they name; a pass without a place stays out. */

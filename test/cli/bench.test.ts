@@ -117,7 +117,7 @@ describe('profile', () => {
   interface Table {
     readonly format: number;
     readonly machine: object;
-    readonly kernels: readonly { readonly target: string; readonly shape: { readonly op: string }; readonly weightBits: number | null; readonly activationBits: number; readonly macs: number; readonly bestMs: number; readonly medianMs: number }[];
+    readonly kernels: readonly { readonly target: string; readonly shape: { readonly op: string }; readonly weightBits: number | null; readonly codebook?: boolean; readonly activationBits: number; readonly macs: number; readonly bestMs: number; readonly medianMs: number }[];
   }
   const table = join(scratch, 'table.json');
   const read = (path = table): Table => JSON.parse(readFileSync(path, 'utf8')) as Table;
@@ -127,11 +127,12 @@ describe('profile', () => {
     const first = profile('--target', 'wasm');
     expect([first.status, first.stderr]).toEqual([0, '']);
     const { format, machine, kernels } = read();
-    expect(format).toBe(1);
+    expect(format).toBe(2);
     expect(machine).toMatchObject({ architecture: process.arch, platform: process.platform, node: process.version });
     const shapes = new Set(kernels.map(({ shape }) => JSON.stringify(shape)));
-    expect(kernels.length).toBe(shapes.size * 7 * 2);
-    expect(new Set(kernels.map(({ weightBits, activationBits }) => `${weightBits}/${activationBits}`)).size).toBe(14);
+    // plain codes of 2 to 8 bits and codebooks of 2 to 4, with activations of 8 and 16
+    expect(kernels.length).toBe(shapes.size * (7 + 3) * 2);
+    expect(new Set(kernels.map(({ weightBits, codebook = false, activationBits }) => `${weightBits}/${codebook}/${activationBits}`)).size).toBe(20);
     expect(new Set(kernels.map(({ shape }) => shape.op))).toEqual(new Set(['conv', 'linear']));
     for (const { macs, bestMs, medianMs } of kernels) expect(macs > 0 && bestMs > 0 && medianMs >= bestMs).toBe(true);
     const again = profile('--target', 'wasm');

@@ -19,7 +19,8 @@ export const conv = (node: NodeOf<typeof float.conv>, lowering: Lowering): Sum =
   const x = lowering.codes(node.inputs.x);
   const weight = lowering.codes(node.inputs.weight);
   const { low, high } = rowIntervals(constantOf(weight)!, quantOf(x), padded ? zeroOf(quantOf(x)) : null);
-  const value = lowering.b.emit(convAcc, { x, weight }, { ...attrs, padCode: zeroOf(quantOf(x)), bound: hull(low, high) }, { name: `${node.output.name}.acc` });
+  const indexBits = indexBitsOf(constantOf(weight)!);
+  const value = lowering.b.emit(convAcc, { x, weight }, { ...attrs, padCode: zeroOf(quantOf(x)), bound: hull(low, high), indexBits }, { name: `${node.output.name}.acc` });
   return { kind: 'sum', value, low, high, ...worth(x, constantOf(weight)!, node.inputs.bias) };
 };
 
@@ -27,8 +28,16 @@ export const linear = (node: NodeOf<typeof float.linear>, lowering: Lowering): S
   const x = lowering.codes(node.inputs.x);
   const weight = lowering.codes(node.inputs.weight);
   const { low, high } = rowIntervals(constantOf(weight)!, quantOf(x), null);
-  const value = lowering.b.emit(linearAcc, { x, weight }, { bound: hull(low, high) }, { name: `${node.output.name}.acc` });
+  const value = lowering.b.emit(linearAcc, { x, weight }, { bound: hull(low, high), indexBits: indexBitsOf(constantOf(weight)!) }, { name: `${node.output.name}.acc` });
   return { kind: 'sum', value, low, high, ...worth(x, constantOf(weight)!, node.inputs.bias) };
+};
+
+/** Bits of the indices by which codes of a byte are stored, where there are so few different ones that indices and their table take fewer bytes; else 0. */
+const indexBitsOf = ({ type, data }: Tensor): number => {
+  if (type.dtype !== 'i8') return 0;
+  const levels = new Set(data as Int8Array).size;
+  const bits = [2, 3, 4].find((own) => levels <= 2 ** own);
+  return bits !== undefined && (data.length * bits) / 8 + 2 ** bits < data.length ? bits : 0;
 };
 
 /** What each row's accumulator stands for: the value of its unit, the accumulator that the zero point of x makes, and the bias. */
