@@ -1,8 +1,8 @@
 // Measures mixed precision on the labelled models of scripts/models.mjs and writes docs/mixed-precision.md:
-//   npm run mixed-precision -- [--only name,…] [--parts w4a8,w6a8,drop,latency] [--count n] [--fresh] [--page]
+//   npm run mixed-precision -- [--only name,…] [--parts w4a8,w6a8,drop,formats,latency] [--count n] [--fresh] [--page]
 // Every finished cell is kept in out/mixed-precision/<model>.json with a digest of the compiler, so an interrupted run goes on where it stopped;
 // --page only writes the page from what is there. `w4a8` and `w6a8` compile a model uniformly, take the bytes of its weights as a budget of size,
-// and compile it with bits of its own for every layer; `drop` finds the smallest program within one percent; `latency` times the kernels of some
+// and compile it with bits of its own for every layer; `formats` compiles some models with uniform codes and with codebooks; `drop` finds the smallest program within one percent; `latency` times the kernels of some
 // models, compiles within a budget of latency by that table, and times the whole programs: give it a machine that does nothing else.
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -14,10 +14,12 @@ import { compilerDigest, judge, openCells, openSet } from './labelled.mjs';
 import { compileArguments, models, root } from './models.mjs';
 
 const { values: options } = parseArgs({ options: {
-  only: { type: 'string' }, parts: { type: 'string', default: 'w4a8,w6a8,drop' }, count: { type: 'string', default: '2000' }, fresh: { type: 'boolean' }, page: { type: 'boolean' },
+  only: { type: 'string' }, parts: { type: 'string', default: 'w4a8,w6a8,drop,formats' }, count: { type: 'string', default: '2000' }, fresh: { type: 'boolean' }, page: { type: 'boolean' },
 } });
 const uniforms = ['w4a8', 'w6a8'];
 const dropped = ['mlperf-tiny-ic', 'mlperf-tiny-kws', 'resnet20', 'cct', 'mobilenet-v1-0.25-224'];
+const formatted = ['glyph-cnn', 'mlperf-tiny-ic', 'mlperf-tiny-kws', 'kwt1', 'resnet20'];
+const formatBits = [4, 3, 2];
 const timed = ['glyph-cnn', 'mlperf-tiny-ic', 'mlperf-tiny-kws', 'glyph-vit'];
 /** Share of the w8a8 program's bytes that the timed programs may take, so that widths differ. */
 const TIMED_SIZE = 0.75;
@@ -97,6 +99,9 @@ const run = async () => {
       await cell('w8a8 uniform', () => ({ bits: 'w8a8' }));
       await cell('drop', () => ({ bits: 'mixed', budget: 'drop=1%' }));
     }
+    if (parts.includes('formats') && formatted.includes(entry.name)) {
+      for (const bits of formatBits) for (const format of ['', 'c']) await cell(`w${bits}${format}a8 uniform`, () => ({ bits: `w${bits}${format}a8` }));
+    }
     if (parts.includes('latency') && timed.includes(entry.name)) {
       const folder = mkdtempSync(join(tmpdir(), 'lowbitc-'));
       try {
@@ -119,11 +124,14 @@ const percent = (x) => (x * 100).toFixed(2).replace('-0.00', '0.00');
 const table = (head, rows, left = 2) => [head, head.map((_, i) => (i < left ? '---' : '--:')), ...rows].map((row) => `| ${row.join(' | ')} |`).join('\n');
 /** Bits of the weights, mean over the parameters, and how many layers have which. */
 const bitsOf = ({ layers }) => {
-  const weighted = layers.filter(({ parameters }) => parameters > 0).map(({ chosen, parameters }) => ({ bits: Number(/^w(\d)/.exec(chosen)[1]), parameters }));
+  const weighted = layers.filter(({ parameters }) => parameters > 0).map(({ chosen, parameters }) => {
+    const [, bits, codebook] = /^w(\d)(c?)/.exec(chosen);
+    return { bits: Number(bits), width: `${bits}${codebook}`, parameters };
+  });
   const total = weighted.reduce((sum, { parameters }) => sum + parameters, 0);
   const counts = new Map();
-  for (const { bits } of weighted) counts.set(bits, (counts.get(bits) ?? 0) + 1);
-  return `${(weighted.reduce((sum, { bits, parameters }) => sum + bits * parameters, 0) / total).toFixed(2)} (${[...counts].sort(([a], [b]) => b - a).map(([bits, count]) => `${count}×${bits}`).join(' ')})`;
+  for (const { width } of weighted) counts.set(width, (counts.get(width) ?? 0) + 1);
+  return `${(weighted.reduce((sum, { bits, parameters }) => sum + bits * parameters, 0) / total).toFixed(2)} (${[...counts].sort(([a], [b]) => (a < b ? 1 : -1)).map(([width, count]) => `${count}×${width}`).join(' ')})`;
 };
 /** What the programme said that the program would take, as its error. */
 const promisedOf = ({ limits, weightBytes }) => {
@@ -152,6 +160,12 @@ const page = () => {
     return [[name, `${small.weightBytes} of ${wide.weightBytes}`, `${((100 * small.weightBytes) / wide.weightBytes).toFixed(1)} %`, bitsOf(small), `${percent(small.drop.value)} on ${small.drop.samples}`, small.count,
       percent(small.float.top1 - small.top1) + aged(small), percent(wide.float.top1 - wide.top1), percent(small.agreement), small.seconds.toFixed(0)]];
   });
+  const formats = present.flatMap(({ name }) => formatBits.flatMap((bits) => {
+    const [plain, coded] = ['', 'c'].map((format) => cellsOf(name)[`w${bits}${format}a8 uniform`]);
+    if (plain === undefined || coded === undefined) return [];
+    const both = (of) => `${of(plain)} → ${of(coded)}`;
+    return [[name, bits, plain.count, percent(plain.float.top1), both(({ top1 }) => percent(top1)) + (aged(plain) || aged(coded)), both(({ sqnrDb }) => sqnrDb.toFixed(1)), both(({ crossEntropy }) => crossEntropy.toFixed(3)), both(({ weightBytes }) => weightBytes)]];
+  }));
   const latencies = present.flatMap(({ name }) => ['cpu', 'wasm'].flatMap((target) => {
     const one = cellsOf(name)[`latency ${target}`];
     return one === undefined ? [] : [[name, `${target}${one.instructions === null ? '' : ` (${one.instructions})`}`, bitsOf(one), one.predictedMs.toFixed(4), one.bestMs.toFixed(4), one.medianMs.toFixed(4),
@@ -170,10 +184,18 @@ Regenerate with \`npm run mixed-precision\`${missing.length > 0 ? `.\nNot measur
 
 Uniform → mixed: the budget is \`size=\` the bytes of the weights of the uniform program, and mixed bits have to be better within it. They are better in top-1 or SQNR
 in ${beaten} of ${pairs.length} cases. Where the widest uniform network itself was the best that was tried, it was chosen, and the outputs differ from those of the uniform column only as far as passes
-before the choice do. Bits of the weights: their mean over the parameters, and the layers that have each width. Promised: by how much the programme's sum of bytes was
+before the choice do. Bits of the weights: their mean over the parameters, and the layers that have each width (4c: places in a codebook of 16 levels). Promised: by how much the programme's sum of bytes was
 off those of the program. Embeddings take 16 bits in the uniform network; mixed bits give them 8 where that adds next to no noise (charlm), and their bytes to layers.
 
 ${table(['model', 'bytes of', 'n', 'float top-1', 'top-1', 'SQNR', 'agreement', 'cross entropy', 'better in', 'weight bytes', 'promised', 'bits', 'seconds'], rows)}
+
+## Codebooks
+
+A layer's weights of 2 to 4 bits may be places in a codebook: 2^b levels of its own, each an integer of 7 bits, shared by all output channels (\`w4c\`), in place of multiples of a step (\`w4\`). Programs store
+places and look the levels up in a register, so a layer takes 2^b bytes more and the same products. Mixed bits choose the format layer by layer; \`--bits w4ca8\` takes codebooks throughout.
+The same network with uniform codes → with codebooks in all layers, activations of 8 bits:
+
+${formats.length === 0 ? 'Not measured.' : table(['model', 'bits', 'n', 'float top-1', 'top-1', 'SQNR', 'cross entropy', 'weight bytes'], formats, 1)}
 
 ## The smallest network within a drop
 
