@@ -102,6 +102,15 @@ export const broadcast = (a: Expr, n: number): Expr =>
 export const lookup = (table: Address, by: Expr, to: Elem = table.buffer.e): Expr =>
   ({ op: 'lookup', type: type(widened('lookup', table.buffer.e, to), by.type.n), at: table, index: by });
 
+/** table[index], lane by lane, of a table of sixteen bytes in a register. */
+export const pick = (table: Expr, by: Expr): Expr => {
+  const words = by.type.e === 'i16' && table.type.e === 'u8';
+  return table.type.n !== TABLE_BYTES || bitsOf(table.type.e) !== 8 || by.type.n === 1 || !(words || bitsOf(by.type.e) === 8) ? refuse(`pick: ${showType(by.type)} in ${showType(table.type)}`)
+    : { op: 'pick', type: type(words ? 'i16' : table.type.e, by.type.n), table, index: by };
+};
+/** Entries of a table that `pick` reads. */
+export const TABLE_BYTES = 16;
+
 const binary = (op: Binary) => (a: Operand, b: Operand): Expr => {
   const like = isExpr(a) ? a.type : isExpr(b) ? b.type : refuse(`${op}: two numbers have no type`);
   const [x, y] = [lift(a, like), lift(b, like)];

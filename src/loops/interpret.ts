@@ -166,6 +166,11 @@ const evaluate = (e: Expr, frame: Frame): Lanes => {
       const [data, start] = locate(e.at, 0, frame);
       return of(e.index).map((i) => widenedTo(data[start + Number(i)] ?? stop(frame, `${e.at.buffer.name}: element ${start + Number(i)} of ${data.length}`)));
     }
+    case 'pick': {
+      const table = of(e.table);
+      if (elem === 'i16' && table[0] !== 0) stop(frame, `pick of words: the table begins with ${table[0]}`);
+      return of(e.index).map((i) => table[Number(i)] ?? stop(frame, `pick: entry ${i} of ${table.length}`));
+    }
     case 'broadcast': { const [a] = of(e.a); return each(() => a); }
     case 'shl': case 'shr': case 'shru': {
       const by = BigInt(of(e.by)[0]);

@@ -93,6 +93,11 @@ export type Expr = Var | { readonly type: Type } & (
   | { readonly op: 'broadcast'; readonly a: Expr }
   /** lane i = buffer[at + index lane i]; every lane proven in bounds; converted as by `load`. */
   | { readonly op: 'lookup'; readonly at: Address; readonly index: Expr }
+  /**
+   * lane i = table[index lane i] for vectors: the table is a vector of sixteen bytes, every index proven to lie in 0 … 15. Indices are bytes
+   * and the result has the table's element; or indices and result are i16 and the table is u8, whose first entry is 0 by promise.
+   */
+  | { readonly op: 'pick'; readonly table: Expr; readonly index: Expr }
   | { readonly op: Binary; readonly a: Expr; readonly b: Expr }
   | { readonly op: Shift; readonly a: Expr; readonly by: Expr }
   /** lane i = (a compare b) ? x : y; vectors need a and x of one element width. */

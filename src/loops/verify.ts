@@ -8,14 +8,14 @@
  * - an argument covers the whole parameter, has elements of its width, and may be written if the callee writes it; a written argument
  *   does not overlap another argument of the same call;
  * - index arguments lie in [0, count) and value arguments in their range;
- * - shift counts lie in [0, bits), those of `dyadic` in [0, 62];
+ * - shift counts lie in [0, bits), those of `dyadic` in [0, 62]; indices of `pick` in [0, 15];
  * - no function calls itself, directly or through others.
  *
  * **Ranges.** Computed terms and shift counts are bounded by interval arithmetic over the expression: constants, element types, `min`,
  * `max`, `and`, shifts, `narrow`, `clz`, and variables as the union over everything the function sets them to. What the exact
  * operations promise (see types.ts) is taken as given.
  */
-import { bitsOf, bytesOf, isSigned, limitsOf, showType } from './build.ts';
+import { bitsOf, bytesOf, isSigned, limitsOf, showType, TABLE_BYTES } from './build.ts';
 import { LoopError, type Address, type Affine, type Buffer, type Elem, type Expr, type Fn, type Index, type Program, type Stmt, type Var } from './types.ts';
 import { addressOf, expressionsOf, operandsOf, visit, visitStatements } from './walk.ts';
 
@@ -57,6 +57,7 @@ export const rangesOf = (body: readonly Stmt[]): Ranges => {
       }
       case 'const': return [Number(e.value), Number(e.value)];
       case 'load': case 'splat': case 'lookup': return ofElement(e.at.buffer.e);
+      case 'pick': return range(e.table);
       case 'broadcast': case 'widen': return range(e.a);
       case 'convert': return fitting(range(e.a));
       case 'narrow': return clamped(range(e.a), whole);
@@ -156,6 +157,7 @@ export const verify = (program: Program): void => {
       if (from !== null) extent(from, e.op === 'splat' ? e.k : e.op === 'load' ? e.type.n : 1, e.op === 'lookup' ? range(e.index) : [0, 0]);
       if (e.op === 'shl' || e.op === 'shr' || e.op === 'shru') shiftIn(e.by, bitsOf(e.type.e) - 1);
       if (e.op === 'dyadic' || e.op === 'dyadic2') shiftIn(e.shift, 62);
+      if (e.op === 'pick' && !inside(range(e.index), [0, TABLE_BYTES - 1])) refuse(`an index lies in ${range(e.index).join(' … ')}, not in 0 … ${TABLE_BYTES - 1}`);
     });
 
     const statement = (stmt: Stmt): void => {

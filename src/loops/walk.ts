@@ -8,6 +8,7 @@ export const operandsOf = (e: Expr): readonly Expr[] => {
     case 'var': case 'const': return [];
     case 'load': case 'splat': return e.at.computed === null ? [] : [e.at.computed.value];
     case 'lookup': return e.at.computed === null ? [e.index] : [e.index, e.at.computed.value];
+    case 'pick': return [e.table, e.index];
     case 'broadcast': case 'clz': case 'convert': case 'widen': case 'narrow': case 'across': return [e.a];
     case 'shl': case 'shr': case 'shru': return [e.a, e.by];
     case 'select': return [e.a, e.b, e.x, e.y];
@@ -65,6 +66,7 @@ const mapExpr = (e: Expr, f: (e: Expr) => Expr, place: (a: Address) => Address):
     case 'var': case 'const': return e;
     case 'load': case 'splat': return { ...e, at: place(e.at) };
     case 'lookup': return { ...e, at: place(e.at), index: f(e.index) };
+    case 'pick': return { ...e, table: f(e.table), index: f(e.index) };
     case 'broadcast': case 'clz': case 'convert': case 'widen': case 'narrow': case 'across': return { ...e, a: f(e.a) };
     case 'shl': case 'shr': case 'shru': return { ...e, a: f(e.a), by: f(e.by) };
     case 'select': return { ...e, a: f(e.a), b: f(e.b), x: f(e.x), y: f(e.y) };

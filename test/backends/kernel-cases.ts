@@ -107,11 +107,29 @@ const bound = (greatest: number): readonly number[] => [-greatest, greatest];
 /** Products beyond which a case is large. */
 const LARGE = 20000;
 
-export const linearCase = (rows: readonly number[], k: number, n: number, x: IntegerDType, weight: IntegerDType, ending: Ending): Case => ({
-  name: `linear [${rows}]x${k}x${n} ${x} ${weight} ${ending}`, large: rows[0] * k * n > LARGE,
+/** Weights by their dtype, or by the levels that they take and the bits of an index. */
+export type Weights = IntegerDType | { readonly indexBits: 2 | 3 | 4; readonly levels: readonly number[] };
+const weightName = (weight: Weights): string => (typeof weight === 'string' ? weight : `of ${weight.indexBits} bits from ${weight.levels}`);
+const greatestOf = (weight: Weights): number => (typeof weight === 'string' ? 2 ** (Number(weight.slice(1)) - 1) : Math.max(...weight.levels.map(Math.abs)));
+const weightOf = (s: Scene, weight: Weights, shape: readonly number[]): { readonly weight: Value; readonly indexBits: number } => (typeof weight === 'string' ? { weight: s.constant(weight, shape), indexBits: 0 }
+  : { weight: s.list('i8', Array.from({ length: sizeOf(shape) }, () => s.dice.pick(weight.levels)), shape), indexBits: weight.indexBits });
+/** Random levels: a full table or less, of 8 bits, of few, of one sign, with 0 or without. */
+export const randomLevels = (dice: Dice): Weights => {
+  const indexBits = dice.pick([2, 3, 4] as const);
+  const [low, high] = dice.pick([[-128, 127], [-127, 127], [-63, 63], [-40, 20], [3, 60], [-100, -1]] as const);
+  const count = dice.pick([2 ** indexBits, 2 ** indexBits, dice.between(1, 2 ** indexBits)]);
+  const levels = new Set<number>([dice.pick([low, high])]);
+  while (levels.size < count) levels.add(dice.between(low, high));
+  return { indexBits, levels: [...levels] };
+};
+
+export const linearCase = (rows: readonly number[], k: number, n: number, x: IntegerDType, weights: Weights, ending: Ending): Case => ({
+  name: `linear [${rows}]x${k}x${n} ${x} ${weightName(weights)} ${ending}`, large: rows[0] * k * n > LARGE,
   build: (s) => {
-    const greatest = reachOf(k, x, 2 ** (Number(weight.slice(1)) - 1));
-    return ended(s, s.b.emit(linearAcc, { x: s.input(x, ...rows, k), weight: s.constant(weight, [n, k]) }, { bound: bound(greatest) }), greatest, ending);
+    const greatest = reachOf(k, x, greatestOf(weights));
+    const xs = s.input(x, ...rows, k);
+    const { weight, indexBits } = weightOf(s, weights, [n, k]);
+    return ended(s, s.b.emit(linearAcc, { x: xs, weight }, { bound: bound(greatest), indexBits }), greatest, ending);
   },
 });
 
@@ -126,19 +144,20 @@ interface ConvOptions {
   readonly dilations?: readonly number[];
   readonly batch?: number;
   readonly x?: IntegerDType;
-  readonly weight?: IntegerDType;
+  readonly weight?: Weights;
 }
 export const convCase = (o: ConvOptions, ending: Ending): Case => {
   const { size, kernel, inputs, outputs, group = 1, strides = [1, 1], pads = [0, 0, 0, 0], dilations = [1, 1], batch = 1, x = 'i8', weight = 'i8' } = o;
   return {
     large: (size[0] * size[1] * kernel[0] * kernel[1] * inputs * outputs) / group > LARGE,
-    name: `conv ${batch}x${size}x${inputs} ${kernel} -> ${outputs} group ${group} strides ${strides} pads ${pads} dilations ${dilations} ${x} ${weight} ${ending}`,
+    name: `conv ${batch}x${size}x${inputs} ${kernel} -> ${outputs} group ${group} strides ${strides} pads ${pads} dilations ${dilations} ${x} ${weightName(weight)} ${ending}`,
     build: (s) => {
       const per = inputs / group;
-      const greatest = reachOf(kernel[0] * kernel[1] * per, x, 2 ** (Number(weight.slice(1)) - 1));
+      const greatest = reachOf(kernel[0] * kernel[1] * per, x, greatestOf(weight));
       const [low, high] = rangeOf(x);
-      const acc = s.b.emit(convAcc, { x: s.input(x, batch, ...size, inputs), weight: s.constant(weight, [outputs, ...kernel, per]) },
-        { strides, pads, dilations, group, padCode: s.dice.between(low, high), bound: bound(greatest) });
+      const xs = s.input(x, batch, ...size, inputs);
+      const { weight: values, indexBits } = weightOf(s, weight, [outputs, ...kernel, per]);
+      const acc = s.b.emit(convAcc, { x: xs, weight: values }, { strides, pads, dilations, group, padCode: s.dice.between(low, high), bound: bound(greatest), indexBits });
       return ended(s, acc, greatest, ending);
     },
   };
@@ -187,6 +206,20 @@ const fixedCases: readonly Case[] = [
   convCase({ size: [9, 5], kernel: [3, 3], inputs: 16, outputs: 20, pads: [1, 1, 1, 1], x: 'u8', weight: 'i4' }, 'table'),
   convCase({ size: [6, 5], kernel: [5, 3], inputs: 11, outputs: 11, group: 11, pads: [2, 1, 2, 1], strides: [2, 1], weight: 'i3' }, 'residual'),
   convCase({ size: [6, 6], kernel: [3, 3], inputs: 10, outputs: 24, group: 2, pads: [1, 1, 1, 1], weight: 'i4' }, 'residual'),
+  // weights of few levels: of 8 bits and of fewer, without 0, with less than a full table; in registers and unpacked, with rests, edges, segments and groups
+  ...([
+    { indexBits: 4, levels: [-127, -90, -64, -40, -21, -9, -2, 0, 3, 10, 22, 41, 65, 91, 110, 127] }, { indexBits: 4, levels: [-63, -44, -30, -20, -12, -6, -2, -1, 1, 3, 8, 15, 24, 36, 50, 63] },
+    { indexBits: 3, levels: [-128, -60, -20, -5, 5, 21, 61, 127] }, { indexBits: 3, levels: [-12, -8, -4, -2, 0, 3] }, { indexBits: 2, levels: [-100, -3, 40, 127] }, { indexBits: 2, levels: [-1, 5] },
+  ] as const).flatMap((weight, i) => [
+    linearCase([1], 64, 33, 'i8', weight, 'one'), linearCase([9], 64, 40, 'i8', weight, 'table'), linearCase([2], 45, 19, 'u8', weight, 'one'),
+    convCase({ size: [6, 7], kernel: [3, 3], inputs: 5, outputs: 9, pads: [1, 1, 1, 1], weight }, 'one'), convCase({ size: [5, 6], kernel: [3, 3], inputs: 37, outputs: 37, group: 37, pads: [1, 1, 1, 1], weight }, 'one'),
+    ...(i > 1 ? [] : [
+      linearCase([3], 70, 9, 'i16', weight, 'one-i16'), linearCase([1], 128, 16, 'u8', weight, 'one'), linearCase([2], 50, 5, 'i8', weight, 'residual'),
+      convCase({ size: [8, 6], kernel: [3, 3], inputs: 16, outputs: 32, pads: [1, 1, 1, 1], weight }, 'one'), convCase({ size: [6, 6], kernel: [3, 3], inputs: 10, outputs: 24, group: 2, pads: [1, 1, 1, 1], x: 'u8', weight }, 'residual'),
+      convCase({ size: [6, 5], kernel: [5, 2], inputs: 11, outputs: 11, group: 11, pads: [2, 1, 2, 1], x: 'u8', weight }, 'residual'),
+    ]),
+  ]),
+  linearCase([1], 260, 40, 'u8', { indexBits: 4, levels: [127] }, 'one'), linearCase([2], 40000, 16, 'u8', { indexBits: 4, levels: [-128, 127, 100, -77] }, 'one'),
   // depthwise
   ...endings.map((ending) => convCase({ size: [5, 6], kernel: [3, 3], inputs: 11, outputs: 11, group: 11, pads: [1, 1, 1, 1] }, ending)),
   convCase({ size: [8, 8], kernel: [3, 3], inputs: 16, outputs: 16, group: 16, strides: [2, 2], pads: [0, 0, 1, 1], batch: 2 }, 'residual'), convCase({ size: [6, 9], kernel: [5, 5], inputs: 8, outputs: 8, group: 8, pads: [2, 2, 2, 2], x: 'u8' }, 'one'),
@@ -334,24 +367,25 @@ const fixedCases: readonly Case[] = [
 ];
 
 /** Cases with sizes drawn from a seed. */
+const randomWeights = (dice: Dice, dtypes: readonly IntegerDType[]): Weights => (dice.between(0, 3) === 0 ? randomLevels(dice) : dice.pick(dtypes));
 export const randomCases = (seed: number, count: number): readonly Case[] => {
   const dice = new Dice(seed);
   return Array.from({ length: count }, (): Case => {
     const ending = dice.pick(endings);
     const x = dice.pick(['i8', 'u8', 'i8', 'i16'] as const);
     switch (dice.between(0, 3)) {
-      case 0: return linearCase([dice.between(1, 40)], dice.between(1, 70), dice.between(1, 40), x, dice.pick(['i2', 'i3', 'i4', 'i5', 'i6', 'i8'] as const), ending);
+      case 0: return linearCase([dice.between(1, 40)], dice.between(1, 70), dice.between(1, 40), x, randomWeights(dice, ['i2', 'i3', 'i4', 'i5', 'i6', 'i8']), ending);
       case 1: {
         const group = dice.pick([1, 1, 2, 3]);
         const kernel = [dice.between(1, 4), dice.between(1, 4)] as const;
         const dilations = [dice.between(1, 2), dice.between(1, 2)];
         const size = [dice.between(1, 9) + kernel[0] * dilations[0], dice.between(1, 9) + kernel[1] * dilations[1]] as const;
-        return convCase({ size, kernel, dilations, inputs: group * dice.between(1, 9), outputs: group * dice.between(1, 17), group, strides: [dice.between(1, 3), dice.between(1, 3)], pads: Array.from({ length: 4 }, () => dice.between(0, 4)), batch: dice.between(1, 2), x, weight: dice.pick(['i2', 'i3', 'i4', 'i5', 'i6', 'i8'] as const) }, ending);
+        return convCase({ size, kernel, dilations, inputs: group * dice.between(1, 9), outputs: group * dice.between(1, 17), group, strides: [dice.between(1, 3), dice.between(1, 3)], pads: Array.from({ length: 4 }, () => dice.between(0, 4)), batch: dice.between(1, 2), x, weight: randomWeights(dice, ['i2', 'i3', 'i4', 'i5', 'i6', 'i8']) }, ending);
       }
       case 2: {
         const channels = dice.between(1, 40);
         const kernel = [dice.between(1, 5), dice.between(1, 5)] as const;
-        return convCase({ size: [dice.between(5, 9), dice.between(5, 9)], kernel, inputs: channels, outputs: channels, group: channels, strides: [dice.between(1, 2), dice.between(1, 2)], pads: Array.from({ length: 4 }, () => dice.between(0, 2)), x, weight: dice.pick(['i3', 'i4', 'i6', 'i8', 'i8'] as const) }, ending);
+        return convCase({ size: [dice.between(5, 9), dice.between(5, 9)], kernel, inputs: channels, outputs: channels, group: channels, strides: [dice.between(1, 2), dice.between(1, 2)], pads: Array.from({ length: 4 }, () => dice.between(0, 2)), x, weight: randomWeights(dice, ['i3', 'i4', 'i6', 'i8', 'i8']) }, ending);
       }
       default: {
         const [m, k, n] = [dice.between(1, 20), dice.between(1, 40), dice.between(1, 30)];

@@ -41,7 +41,9 @@ describe('a budget of size', () => {
     expect(limits[0].tenthMoreSaves).toBeGreaterThan(0);
     expect(front.map(({ loss: own }) => own)).toEqual(front.map(({ loss: own }) => own).toSorted((a, b) => b - a));
     for (const { choices, why } of layers) {
-      expect(choices.map(({ loss: own }) => own)).toEqual(choices.map(({ loss: own }) => own).toSorted((a, b) => a - b));
+      // fewer bits lose more; a codebook, which channels share, may lose more or less than codes of its bits
+      const codes = choices.filter(({ widths }) => !/^w\dc/.test(widths)).map(({ loss: own }) => own);
+      expect(codes).toEqual(codes.toSorted((a, b) => a - b));
       expect(why).not.toBe('');
     }
     for (const word of ['bits by layer', 'a tenth more', 'size and least loss', 'proven best']) expect(mixed.stdout).toContain(word);

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import {
-  across, add, addSat, addWrap, at, broadcast, buffer, call, clz, constants, convert, dot, dyadic, dyadic2, fn, index, literal, load, lookup, loop, mul, mulQ15, mulWrap, narrow, pack, program,
+  across, add, addSat, addWrap, and, at, broadcast, buffer, call, clz, constants, convert, dot, dyadic, dyadic2, fn, index, literal, load, lookup, loop, mul, mulQ15, mulWrap, narrow, pack, pick, program,
   reduce, select, set, shl, shr, shru, splat, store, subSat, variable, widen, zip,
 } from '../../src/loops/build.ts';
 import { interpret } from '../../src/loops/interpret.ts';
@@ -49,6 +49,15 @@ describe('meaning of the expressions', () => {
     expect(lanes(lookup(at(words, 1), load(at(bytes, 2), 4)), words, bytes)).toEqual([-400, -300, -200, -100]);
     expect(lanes(broadcast(load(at(words, 9)), 4), words)).toEqual([200, 200, 200, 200]);
     expect(() => lanes(load(at(words, 10), 8), words)).toThrow('elements 10 … 17 of 16');
+  });
+  it('tables in a register', () => {
+    const table = (first: number): Expr => addWrap(load(at(bytes), 16), first);
+    const index = and(load(at(bytes, 3), 4), 15);
+    expect(lanes(pick(table(100), index), bytes)).toEqual([103, 104, 105, 106]);
+    expect(lanes(pick(convert('u8', table(0)), convert('i16', index)), bytes)).toEqual([3, 4, 5, 6]);
+    expect(() => lanes(pick(convert('u8', table(1)), convert('i16', index)), bytes)).toThrow('the table begins with 1');
+    expect(() => lanes(pick(table(0), load(at(bytes, 14), 4)), bytes)).toThrow('entry 16 of 16');
+    expect(() => pick(load(at(bytes), 8), index)).toThrow('pick: i8x4 in i8x8');
   });
   it('lanes within 16-byte blocks', () => {
     const wide = load(at(bytes), 32);

@@ -1,7 +1,7 @@
 /** Random loop programs for differential tests: typed expressions over every operation, edge values everywhere. */
 import {
   across, add, addSat, addWrap, affine, and, at, bitsOf, broadcast, buffer, bytesOf, call, clamp, clz, convert, dot, dyadic, dyadic2, fn, index, isSigned, limitsOf,
-  list, literal, load, lookup, loop, max, min, mul, mulQ15, mulWrap, narrow, or, pack, parameter, program, reduce, select, set, shl, shr, shru, sizeOf, splat, store,
+  list, literal, load, lookup, loop, max, min, mul, mulQ15, mulWrap, narrow, or, pack, parameter, pick, program, reduce, select, set, shl, shr, shru, sizeOf, splat, store,
   subSat, subWrap, sum, type, variable, widen, xor, zip,
 } from '../../src/loops/build.ts';
 import { allocateContents } from '../../src/loops/interpret.ts';
@@ -175,6 +175,12 @@ const expression = (c: Context, t: Type, depth: number): Expr => {
     if (narrow !== undefined) choices.push(() => convert(e, next(type(narrow, n))));
     const by = random.pick(elements.filter((x) => bytesOf(x) * n <= widest));
     choices.push(() => lookup(at(c.table[random.pick([e, ...narrower(e)])]), and(next(type(by, n)), 127), e));
+  }
+  if (c.vectors !== null && c.vectors.sizes.includes(16) && n > 1 && bits <= 16 && e !== 'u16') {
+    const bytes = (from: Elem): Expr => load(at(c.inputs[from], random.below(8)), 16);
+    const index = (): Expr => and(next(type(bits === 8 ? random.pick(['i8', 'u8'] as const) : 'i16', n)), random.pick([3, 7, 15]));
+    const fromZero = (): Expr => { const start = at(c.inputs.u8, random.below(8)); return subWrap(load(start, 16), broadcast(load(start), 16)); };
+    choices.push(() => pick(bits === 8 ? bytes(e) : fromZero(), index()));
   }
   if (full) choices.push(() => zip(random.pick([0, 1]), random.pick([1, 2, 4, 8].map((u) => u / bytesOf(e)).filter((u) => u >= 1)), next(), next()));
   if (full && bits <= 16) { const wide = type(bits === 8 ? 'i16' : 'i32', n / 2); choices.push(() => pack(e, next(wide), next(wide))); }

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import {
-  add, affine, and, at, buffer, call, clamp, clz, constants, convert, dyadic, fn, index, literal, load, lookup, loop, min, moved, mul, parameter, program, set, shl, shr, store, sub, variable,
+  add, affine, and, at, buffer, call, clamp, clz, constants, convert, dyadic, fn, index, literal, load, lookup, loop, min, moved, mul, parameter, pick, program, set, shl, shr, store, sub, variable,
 } from '../../src/loops/build.ts';
 import type { Buffer, Expr, Stmt } from '../../src/loops/types.ts';
 import { affineRange, rangesOf, verify } from '../../src/loops/verify.ts';
@@ -36,6 +36,7 @@ describe('verify refuses', () => {
     'a negative address': ['reaches -1', check(store(at(y, -1), 0))],
     'an unbounded computed index': ['x[0 + value*1]', check(store(at(y), load(at(x, 0, [load(at(x)), 1]))))],
     'an unbounded lookup': ['reaches -128 … 127', check(store(at(y), lookup(at(t), load(at(t)), 'i32')))],
+    'a pick beyond its table': ['an index lies in 0 … 31, not in 0 … 15', check(set(variable('p', 'i8', 8), pick(load(at(t), 16), and(load(at(t), 8), 31))))],
     'an index that is not bound': ['index i is not bound', check(store(at(y, 0, [i, 1]), 0))],
     'an index bound twice': ['bound twice', check(loop(i, [loop(i, [store(at(y, 0, [i, 1]), 0)])]))],
     'a read before the set': ['read before it is set', check(store(at(y), v), set(v, 0))],

@@ -151,7 +151,7 @@ const expr = (e: Lanes, context: CContext): string => {
       const steps = Array.from({ length: e.a.type.n - 1 }, (_, i) => [`y = ${lane(e.a.type, 'a', i + 1)};`, `x = ${joined};`]).flat();
       return helper(context, `lb_${e.by}_across_${nameOf(checked(e.a.type))}`, c, `${REGISTER} a`, [`${c} x = ${lane(e.a.type, 'a', 0)}, y;`, ...steps, 'return x;'], of(e.a));
     }
-    case 'pack': case 'zip': case 'reduce': case 'dyadic': case 'dyadic2': case 'clz': return refuse(NAME, `${e.op} of ${showType(t)}`);
+    case 'pick': case 'pack': case 'zip': case 'reduce': case 'dyadic': case 'dyadic2': case 'clz': return refuse(NAME, `${e.op} of ${showType(t)}`);
   }
 };
 /** A value in every lane of a register, as a number. */

@@ -239,6 +239,11 @@ const vectors = (machine: Machine): CVectors => {
         const halves = tableHalves(e);
         return halves === null ? lookupByLane(e, spilling, context) : tableOf(e, halves, context);
       }
+      case 'pick': {
+        // a word whose upper byte is 0 gets the table's first entry, 0, as its upper byte
+        const entries = `vqtbl1${quad(whole(t))}_u8(${as(of(e.table), e.table.type, 'u8')}, ${as(of(e.index), e.index.type, 'u8')})`;
+        return cast(entries, 'u8', suffixOf(t.e), whole(t));
+      }
       case 'add': case 'sub': case 'addWrap': case 'subWrap': return call(e.op.slice(0, 3), t, of(e.a), of(e.b));
       case 'mul': case 'mulWrap': return multiply(e, context);
       case 'addSat': case 'subSat': return call(`q${e.op.slice(0, 3)}`, t, of(e.a), of(e.b));

@@ -434,7 +434,7 @@ class Scope implements CContext {
       case 'dyadic': return `(int32_t)(((int64_t)${this.expr(e.acc)} * ${this.expr(e.m)} + ${this.expr(e.c[0])}) >> ${this.expr(e.shift)})`;
       case 'dyadic2':
         return `(int32_t)(((int64_t)${this.expr(e.x)} * ${this.expr(e.mx)} + (int64_t)${this.expr(e.y)} * ${this.expr(e.my)} + ${this.expr(e.c[0])}) >> ${this.expr(e.shift)})`;
-      case 'splat': case 'broadcast': case 'widen': case 'pack': case 'zip': case 'reduce': case 'across':
+      case 'splat': case 'pick': case 'broadcast': case 'widen': case 'pack': case 'zip': case 'reduce': case 'across':
         throw new LoopError(`${e.op} of a scalar`);
     }
   }

@@ -287,6 +287,9 @@ const vectors = (machine: Machine): CVectors => {
 
   // ---- tables
 
+  /** Sixteen bytes in every block of a register. */
+  const inEveryBlock = (bits: Bits, sixteen: string): string => (bits === 512 ? `_mm512_broadcast_i32x4(${sixteen})` : bits === 256 ? `_mm256_broadcastsi128_si256(${sixteen})` : sixteen);
+
   /**
    * A table of 256 bytes. VBMI: two permutations of 128 bytes each, the sign of the index chooses. Else sixteen rows of 16 bytes: with
    * d_r = row_r xor row_(r−1), the xor of d_r[i mod 16] over all r ≤ i div 16 is row_(i div 16)[i mod 16]; a negative i − 16·r gives 0.
@@ -303,7 +306,7 @@ const vectors = (machine: Machine): CVectors => {
     }
     const fill = (from: string, r: number): string => {
       const sixteen = row(from, 16 * r, 128);
-      return bits === 512 ? `_mm512_broadcast_i32x4(${sixteen})` : bits === 256 ? `_mm256_broadcastsi128_si256(${sixteen})` : sixteen;
+      return inEveryBlock(bits, sixteen);
     };
     const lines = [`${V(bits)} row, last, sum = ${whole(bits, 'setzero')};`, `const ${V(bits)} other = ${whole(bits, 'xor', 'index', call('set1_epi8', -128))};`];
     for (const [from, i] of [['low', 'index'], ['high', 'other']] as const) for (let r = 0; r < 8; r++) {
@@ -327,6 +330,8 @@ const vectors = (machine: Machine): CVectors => {
         const halves = tableHalves(e);
         return halves === null || (bits() === 128 && !machine.vbmi) ? lookupByLane(e, spilling, context) : tableOf(e, halves, context);
       }
+      // a word whose upper byte is 0 gets the table's first entry, 0, as its upper byte
+      case 'pick': return intrinsic(bits(), 'shuffle_epi8', inEveryBlock(bits(), of(e.table)), of(e.index));
       case 'add': case 'sub': case 'addWrap': case 'subWrap': return intrinsic(bits(), `${e.op.slice(0, 3)}_${epi(elem)}`, of(e.a), of(e.b));
       case 'mul': case 'mulWrap': return multiply(e, context);
       case 'addSat': case 'subSat': return intrinsic(bits(), `${e.op.slice(0, 3)}s_${epx(elem)}`, of(e.a), of(e.b));

@@ -12,7 +12,7 @@
  */
 import { bitsOf, type DType } from '../../ir/dtype.ts';
 import { and, buffer, call, convert, fn, index, list, load, loop, moved, or, set, shl, shr, store, sub, variable } from '../../loops/build.ts';
-import type { Address, Elem, Expr, Fn, Stmt, Var } from '../../loops/types.ts';
+import type { Address, Buffer, Elem, Expr, Fn, Stmt, Var } from '../../loops/types.ts';
 import type { ScheduleContext } from './kernel.ts';
 import { overNest } from './nest.ts';
 import { vectorLanes, type Target } from './target.ts';
@@ -109,21 +109,30 @@ export const codesOf = ({ bytes }: Loaded, j: number, bits: StoredBits, to: Elem
   return signless ? held : sub(held, 2 ** (bits - 1));
 };
 
-interface Unpacking {
+/** A list of `length` stored codes, as packed for a target. */
+export interface PackedList {
   readonly length: number;
   readonly block: number;
   readonly bits: StoredBits;
   readonly target: Target;
+}
+interface Unpacking extends PackedList {
   /** codes stay as they are held, without sign */
   readonly signless: boolean;
 }
-const unpackFn = (name: string, { length, block, bits, target, signless }: Unpacking): Fn => {
+const unpackFn = (name: string, { length, block, bits, target, signless }: Unpacking): Fn =>
+  unpackingFn(name, { length, block, bits, target }, (loaded, j, n) => (n === 1 ? convert('i8', codesOf(loaded, j, bits, 'i32', signless)) : codesOf(loaded, j, bits, 'i8', signless)));
+
+/** A function that writes a list of stored codes as bytes; `code` makes one byte or vector of them, `also` are buffers and statements that it needs. */
+export const unpackingFn = (
+  name: string, { length, block, bits, target }: PackedList, code: (loaded: Loaded, j: number, n: number) => Expr,
+  also: { readonly buffers: readonly Buffer[]; readonly setup: readonly Stmt[] } = { buffers: [], setup: [] },
+): Fn => {
   const fields = fieldsOf(bits);
   const { count, rest, restBlock } = spansOf(length, block, bits);
   const [codes, packed] = [buffer('codes', 'i8', length, 'out'), buffer('packed', 'u8', packedLength(length, block, bits), 'const')];
   const widest = vectorLanes(target, 'i8');
   const elementOf = (n: number): Elem => (n === 1 ? 'i32' : 'u8');
-  const code = (loaded: Loaded, j: number, n: number): Expr => (n === 1 ? convert('i8', codesOf(loaded, j, bits, 'i32', signless)) : codesOf(loaded, j, bits, 'i8', signless));
   const s = index('span', Math.max(1, count));
   const whole = count === 0 ? [] : [loop(s, overNest({ shape: [block], strides: [[1]] }, Math.min(widest, block), (n, locate) => {
     const loaded = loadPlanes(moved(locate(0, packed), 0, [s, spanBytes(block, bits)]), block, bits, n, elementOf(n));
@@ -137,7 +146,7 @@ const unpackFn = (name: string, { length, block, bits, target, signless }: Unpac
       return [...loaded.setup, store(moved(locate(0, codes), to + j * restBlock), code(loaded, j, n))];
     });
   }).flat();
-  return fn(name, { buffers: [codes, packed] }, [...whole, ...last]);
+  return fn(name, { buffers: [codes, packed, ...also.buffers] }, [...also.setup, ...whole, ...last]);
 };
 
 /** Writes `length` stored codes as bytes; `signless`: as they are held. */

@@ -3,14 +3,13 @@
  * product is a window, its runs are the rows of taps (or the taps, where dilation or groups part them). One channel per group is
  * `depthwise.ts`.
  */
-import { bitsOf } from '../../ir/dtype.ts';
-import type { Value } from '../../ir/graph.ts';
+import type { Node, Value } from '../../ir/graph.ts';
 import { at, buffer, fn, index, load, loop, moved, store } from '../../loops/build.ts';
 import type { Address, Buffer, Elem, Fn, Index, Stmt } from '../../loops/types.ts';
 import { depthwise } from './depthwise.ts';
-import { storedWidth } from './codes.ts';
-import { fillRows, targetFor, walkOf, type Walk } from './gemm.ts';
-import { constant, elemOf, operand, product, scratch, shapeOf, type Binding, type Schedule, type ScheduleContext } from './kernel.ts';
+import { fillRows, targetFor, unitOf, walkOf, type Walk } from './gemm.ts';
+import { elemOf, operand, product, scratch, shapeOf, type Binding, type Schedule, type ScheduleContext } from './kernel.ts';
+import { storedWeights, weightWidth, type StoredWeights } from './levels.ts';
 import { rowProduct } from './linear.ts';
 import { collapse, overNest } from './nest.ts';
 import { quadsFor } from './quads.ts';
@@ -64,33 +63,35 @@ export const conv: Schedule = (step, context) => {
   const columns = outputs / attrs.group;
   const ending = rescaleClass(step);
   const bandRow = (attrs.pads[1] + window.width + attrs.pads[3]) * window.channels;
-  const { taps, gathered, walk, target } = convWalk(shapeOf(weight), attrs, window.channels, bandRow, elemOf(x.type.dtype), bitsOf(weight.type.dtype), ending, context.target);
+  const { taps, gathered, walk, target, stored } = convWalk(step.root, attrs, window.channels, bandRow, elemOf(x.type.dtype), ending, context.target);
   const band = bandOf(window, rowElem(walk), gathered ? 0 : walk.padded - walk.run, context.target, walk.bits === 8 || gathered ? 1 : Math.ceil(UNPACKED_PIXELS / window.outWidth));
   const key: Shape = {
     window, band, group: attrs.group, padCode: attrs.padCode, outputs, walk, taps: gathered ? taps : null,
     x: elemOf(x.type.dtype), rescale: ending, inPlace: context.inPlace !== null, target,
   };
   const buffers: readonly Binding[] = [
-    { kind: 'value', value: step.output }, operand(x), ...weightBindings(weight.name, constant(weight).data as Int8Array, columns, walk, target, attrs.group, ending.out, band.block * window.outWidth),
+    { kind: 'value', value: step.output }, operand(x), ...weightBindings(weight.name, stored, columns, walk, target, attrs.group, ending.out, band.block * window.outWidth),
     scratch(band.e, bandLength(band)), ...(gathered ? [scratch('i16', window.outWidth * walk.padded)] : []),
     ...rescaleBindings(step, !key.inPlace, (list) => channelConstants(list, columns, walk, target, attrs.group)),
   ];
   return { fn: context.share('conv', key, convFn(context)), buffers, values: rescaleValues(step) };
 };
 
-/** How windows are walked over rows of `bandRow` codes, and the target that does it. */
-export const convWalk = (
-  [outputs, kh, kw, perGroup]: readonly number[], { group, dilations }: Pick<ConvAttrs, 'group' | 'dilations'>, channels: number, bandRow: number, x: Elem, bits: number, ending: RescaleClass, whole: Target,
-): { readonly taps: Taps; readonly gathered: boolean; readonly walk: Walk; readonly target: Target } => {
+/** How windows are walked over rows of `bandRow` codes, the target that does it, and the weights as it wants them. */
+const convWalk = (
+  root: Node, { group, dilations }: Pick<ConvAttrs, 'group' | 'dilations'>, channels: number, bandRow: number, x: Elem, ending: RescaleClass, whole: Target,
+): { readonly taps: Taps; readonly gathered: boolean; readonly walk: Walk; readonly target: Target; readonly stored: StoredWeights } => {
+  const [outputs, kh, kw, perGroup] = shapeOf(root.inputs['weight'] as Value);
   const columns = outputs / group;
-  const quads = quadsFor(whole, x, bits, kh * kw * perGroup, columns, ending);
+  const quads = quadsFor(whole, x, weightWidth(root), kh * kw * perGroup, columns, ending);
   const target = quads === null ? targetFor(whole, columns) : whole;
-  const stored = storedWidth(bits);
   const [down, right] = [dilations[0] * bandRow, dilations[1] * channels];
   const taps: Taps = group === 1 && dilations[1] === 1 ? { counts: [kh], strides: [down], run: kw * perGroup } : { counts: [kh, kw], strides: [down, right], run: perGroup };
   const gathered = target.lanes === 1 && product(taps.counts) > 1 && taps.run < SHORT_RUN;
-  const walk = gathered ? walkOf([], [], product(taps.counts) * taps.run, target, stored, quads) : walkOf(taps.counts, taps.strides, taps.run, target, stored, quads);
-  return { taps, gathered, walk, target };
+  // windows that are gathered are padded with 0, others with what stands beside them
+  const stored = storedWeights(root, !gathered && taps.run % unitOf(target, quads) !== 0);
+  const [counts, strides, run] = gathered ? [[], [], product(taps.counts) * taps.run] : [taps.counts, taps.strides, taps.run];
+  return { taps, gathered, walk: walkOf(counts, strides, run, target, stored.bits, quads, null, stored.levels !== null), target, stored };
 };
 
 const convFn = ({ share }: ScheduleContext) => (name: string, { window: w, band, group, padCode, outputs, walk, taps, x, rescale: ending, inPlace, target }: Shape): Fn => {

@@ -7,13 +7,14 @@ import type { Value } from '../../ir/graph.ts';
 import { at, buffer, call, dot, fn, index, list, load, loop, moved, mul, set, store, sum, variable, zero, zip } from '../../loops/build.ts';
 import type { Address, Buffer, Contents, Elem, Expr, Fn, Index, Stmt } from '../../loops/types.ts';
 import type { Step } from '../group.ts';
-import { constant, elemOf, emptyLike, operand, packed, perChannel, scratch, type Binding, type Kernel, type ScheduleContext } from './kernel.ts';
-import { packCodes, packedLength, storedBits, unpack, type StoredBits } from './codes.ts';
+import { elemOf, emptyLike, operand, packed, perChannel, scratch, type Binding, type Kernel, type ScheduleContext } from './kernel.ts';
+import { packCodes, packedLength, unpack, type StoredBits } from './codes.ts';
 import { scalarOf, widenRows } from './gemm.ts';
+import { storedWeights, unpackLevels } from './levels.ts';
 import { startSums } from './quads.ts';
 import { makeRescale, rescaleBindings, rescaleClass, rescaleValues, type RescaleClass } from './rescale.ts';
 import { bandLength, bandOf, inResult, overBlocks, type Band, type WindowShape } from './rows.ts';
-import { packSliding, slides, slidingConstants, slidingElem, slidingRebased, slidingRow, slidingWeights } from './sliding.ts';
+import { packSliding, slidingPads, slides, slidingConstants, slidingElem, slidingRebased, slidingRow, slidingWeights } from './sliding.ts';
 import { markFor } from './split.ts';
 import type { Target } from './target.ts';
 import { inReadingOrder, runOf } from './words.ts';
@@ -30,6 +31,8 @@ interface Shape {
   readonly slides: boolean;
   /** width of the weights as stored, all in one list of codes (codes.ts), which is unpacked before the first row */
   readonly bits: StoredBits;
+  /** whether they are indices into a table of levels (levels.ts) */
+  readonly indexed: boolean;
 }
 
 export const depthwise = (step: Step, context: ScheduleContext, window: WindowShape, padCode: number): Kernel => {
@@ -38,19 +41,21 @@ export const depthwise = (step: Step, context: ScheduleContext, window: WindowSh
   const wide = slides(context.target, elemOf(x.type.dtype), window.channels, ending);
   const target = wide ? context.target : targetOf(window, context.target);
   const band = bandOf(window, wide ? slidingElem(target, elemOf(x.type.dtype)) : 'i16', 0, target, wide ? SHARED_ROWS : 1);
-  const key: Shape = { window, band, padCode, x: elemOf(x.type.dtype), rescale: ending, inPlace: context.inPlace !== null, target, slides: wide, bits: storedBits(weight.type.dtype) };
-  const weights = constant(weight).data as Int8Array;
+  // only sliding joins a pixel with a tap that is none
+  const own = storedWeights(step.root, wide && slidingPads(window.kernel, target));
+  const { codes, padding } = own;
+  const key: Shape = { window, band, padCode, x: elemOf(x.type.dtype), rescale: ending, inPlace: context.inPlace !== null, target, slides: wide, bits: own.bits, indexed: own.levels !== null };
   const taps = window.kernel[0] * window.kernel[1];
   const build = { fn: context.share('depthwise', key, depthwiseFn(context)), values: rescaleValues(step) };
   if (wide) {
-    const start = slidingRebased(target, key.x) ? [packed(weight.name, slidingConstants(startSums(weights, window.channels, -128), target))] : [];
+    const start = slidingRebased(target, key.x) ? [packed(weight.name, slidingConstants(startSums(own.weights, window.channels, -128), target))] : [];
     return { ...build, buffers: [
-      { kind: 'value', value: step.output }, operand(x), ...stored(weight.name, packSliding(weights, window.channels, window.kernel, target), key), ...start, scratch(band.e, bandLength(band)),
+      { kind: 'value', value: step.output }, operand(x), ...stored(weight.name, packSliding(codes, window.channels, window.kernel, target, padding), own.levels, key), ...start, scratch(band.e, bandLength(band)),
       ...rescaleBindings(step, false, (constants) => slidingConstants(perChannel(constants, window.channels), target)),
     ] };
   }
   const buffers: readonly Binding[] = [
-    { kind: 'value', value: step.output }, operand(x), ...stored(weight.name, target.lanes === 1 ? packScalar(weights, window.channels, taps) : packPairs(weights, window.channels, taps, target), key),
+    { kind: 'value', value: step.output }, operand(x), ...stored(weight.name, target.lanes === 1 ? packScalar(codes, window.channels, taps) : packPairs(codes, window.channels, taps, target, padding), own.levels, key),
     scratch('i16', bandLength(band)), ...(target.lanes === 1 ? [scratch('i32', window.channels)] : []),
     ...rescaleBindings(step, !key.inPlace, (constants) => blockConstants(perChannel(constants, window.channels), target)),
   ];
@@ -63,22 +68,24 @@ const SHARED_ROWS = 4;
 const BLOCK = 64;
 const blockOf = (length: number, { lanes }: Target): number => (lanes === 1 ? length : BLOCK);
 /** The weights as stored, and memory for them unpacked. */
-const stored = (name: string, codes: Int8Array, shape: Shape): readonly Binding[] => [
-  packed(name, packCodes(codes, blockOf(codes.length, shape.target), shape.bits)), ...(shape.bits === 8 ? [] : [scratch('i8', codes.length)]),
+const stored = (name: string, codes: Int8Array, levels: Int8Array | null, shape: Shape): readonly Binding[] => [
+  packed(name, packCodes(codes, blockOf(codes.length, shape.target), shape.bits)), ...(levels === null ? [] : [packed(name, levels)]), ...(shape.bits === 8 ? [] : [scratch('i8', codes.length)]),
   ...(readsWords(shape) ? [scratch('i16', codes.length)] : []),
 ];
 /** Whether weights are widened before the first row reads them. */
 const readsWords = (shape: Shape): boolean => shape.slides && slidingWeights(shape.target) === 'i16';
 /** The same as buffers of the function: those it is called with, the codes to read, and what brings them there. */
 const weightsOf = (length: number, shape: Shape, share: ScheduleContext['share']): { readonly buffers: readonly Buffer[]; readonly codes: Buffer; readonly setup: readonly Stmt[] } => {
-  const { bits, target } = shape;
+  const { bits, indexed, target } = shape;
   const block = blockOf(length, target);
   const kept = buffer('w', 'i8', packedLength(length, block, bits), 'const');
   const bytes = bits === 8 ? kept : buffer('unpacked', 'i8', length, 'temp');
-  const unpacking = bits === 8 ? [] : [unpack(at(bytes), at(kept), length, block, bits, target, share)];
+  const levels = indexed ? buffer('levels', 'i8', 2 ** bits, 'const') : null;
+  const unpacking = bits === 8 ? []
+    : [levels === null ? unpack(at(bytes), at(kept), length, block, bits, target, share) : unpackLevels(at(bytes), at(kept), at(levels), length, block, bits, target, share)];
   const words = readsWords(shape) ? buffer('words', 'i16', length, 'temp') : null;
   return {
-    buffers: [kept, ...(bits === 8 ? [] : [bytes]), ...(words === null ? [] : [words])], codes: words ?? bytes,
+    buffers: [kept, ...(levels === null ? [] : [levels]), ...(bits === 8 ? [] : [bytes]), ...(words === null ? [] : [words])], codes: words ?? bytes,
     setup: [...unpacking, ...(words === null ? [] : widenRows(at(bytes), at(words), 1, length, length, length, 0, target))],
   };
 };
@@ -109,13 +116,13 @@ const blockStarts = (channels: number, run: number): readonly number[] => {
 };
 const blockLength = (taps: number, run: number): number => 2 * Math.ceil(taps / 2) * run;
 
-const packPairs = (weights: Int8Array, channels: number, taps: number, { lanes }: Target): Int8Array => {
+const packPairs = (weights: Int8Array, channels: number, taps: number, { lanes }: Target, padding: number): Int8Array => {
   const run = runOf(lanes);
   const starts = blockStarts(channels, run);
   const out = new Int8Array(starts.length * blockLength(taps, run));
   let to = 0;
   for (const start of starts) for (let tap = 0; tap < taps; tap += 2) for (let c = start; c < start + run; c++) for (const t of [tap, tap + 1]) {
-    out[to++] = t < taps ? weights[c * taps + t] : 0;
+    out[to++] = t < taps ? weights[c * taps + t] : padding;
   }
   return out;
 };

@@ -6,10 +6,11 @@
  * each panel of columns, the same runs in the same order: [segment][step][vector][lane][d]. The last panel starts early enough to end
  * with the last column, so some columns may be computed twice, with equal results, and no panel is partly empty.
  */
-import { across, at, broadcast, buffer, bytesOf, call, convert, dot, fn, grid, index, list, literal, load, loop, moved, mul, set, shl, splat, store, sub, variable, xor, zero, zip } from '../../loops/build.ts';
+import { across, add, at, broadcast, buffer, bytesOf, call, convert, dot, fn, grid, index, list, literal, load, loop, moved, mul, set, shl, splat, store, sub, variable, xor, zero, zip } from '../../loops/build.ts';
 import type { Address, Buffer, Contents, Elem, Expr, Fn, Index, Mark, Stmt } from '../../loops/types.ts';
 import { codesOf, fieldsOf, loadPlanes, packCodes, packedLength, unpack, type StoredBits } from './codes.ts';
 import { emptyLike, perChannel, product, type ScheduleContext } from './kernel.ts';
+import { unpackLevels, wordTable } from './levels.ts';
 import { collapse, overNest } from './nest.ts';
 import { makeRescale, type Rescale, type RescaleClass } from './rescale.ts';
 import type { Quads } from './quads.ts';
@@ -29,32 +30,39 @@ export interface Walk {
    * apart in registers; for many, and without vectors, a panel is unpacked to bytes before the rows pass over it.
    */
   readonly bits: StoredBits;
+  /** whether that is the width of indices into a table of levels (levels.ts) */
+  readonly indexed: boolean;
   /** how the walk is multiplied where the weights stand as in quads.ts; null where they stand as written here */
   readonly quads: Quads | null;
-  /** whether x is of bytes, so few that products with codes without sign, which begin at −2^(bits−1)·Σx, stay within 32 bits */
+  /** whether x is of bytes, so few that products with codes without sign, which begin at −2^(bits−1)·Σx, or with levels of up to 8 bits, stay within 32 bits */
   readonly bytes: boolean;
 }
-export const walkOf = (counts: readonly number[], strides: readonly number[], run: number, { dot: d }: Target, bits: StoredBits = 8, quads: Quads | null = null, x: Elem | null = null): Walk => {
-  const unit = quads !== null ? 4 : d;
-  return { counts, strides, run, padded: Math.ceil(run / unit) * unit, bits, quads, bytes: x !== null && bytesOf(x) === 1 && run < 2 ** (23 - bits) };
+export const walkOf = (counts: readonly number[], strides: readonly number[], run: number, target: Target, bits: StoredBits = 8, quads: Quads | null = null, x: Elem | null = null, indexed = false): Walk => {
+  const unit = unitOf(target, quads);
+  return { counts, strides, run, padded: Math.ceil(run / unit) * unit, bits, indexed, quads, bytes: x !== null && bytesOf(x) === 1 && run < 2 ** (23 - (indexed ? 8 : bits)) };
 };
+/** Neighbours along K that are multiplied at once. */
+export const unitOf = ({ dot: d }: Target, quads: Quads | null): number => (quads !== null ? 4 : d);
+/** The walk once its weights stand as bytes. */
+export const unpackedWalk = (walk: Walk): Walk => ({ ...walk, bits: 8, indexed: false });
 
 /**
  * Codes that are taken apart in registers may keep the offset 2^(bits−1) under which they are held: Σ x·code = Σ x·held − 2^(bits−1)·Σx.
+ * Levels are held as level − `least`, one scalar of the element of `rows`.
  * For each row what its sums begin with, in the first of the `joined` sums of each column: statements, and a vector. Null where rows are not whole vectors.
  */
-export const heldStarts = (rows: readonly Address[], { bits, counts, padded, bytes }: Walk, joined: number, d: 2 | 4, lanes: number): readonly HeldStart[] | null =>
-  (bits === 8 || !bytes || product(counts) !== 1 || padded % (d * lanes) !== 0 ? null : rows.map((row) => heldStart(row, bits, padded, joined, d, lanes)));
+export const heldStarts = (rows: readonly Address[], { bits, counts, padded, bytes }: Walk, joined: number, d: 2 | 4, lanes: number, least: Expr | null = null): readonly HeldStart[] | null =>
+  (bits === 8 || !bytes || product(counts) !== 1 || padded % (d * lanes) !== 0 ? null : rows.map((row) => heldStart(row, bits, padded, joined, d, lanes, least)));
 
 interface HeldStart {
   readonly setup: readonly Stmt[];
   readonly start: Expr;
 }
-const heldStart = (row: Address, bits: StoredBits, padded: number, joined: number, d: 2 | 4, lanes: number): HeldStart => {
+const heldStart = (row: Address, bits: StoredBits, padded: number, joined: number, d: 2 | 4, lanes: number, least: Expr | null): HeldStart => {
   const step = d * lanes;
   const k = index('k', padded / step);
   const [parts, start] = [variable('parts', 'i32', lanes), variable('start', 'i32', lanes)];
-  const offsets = literal(-(2 ** (bits - 1)), d === 2 ? 'i16' : 'i8', step);
+  const offsets = least === null ? literal(-(2 ** (bits - 1)), d === 2 ? 'i16' : 'i8', step) : broadcast(least, step);
   const all = broadcast(across('add', parts), lanes);
   return {
     setup: [
@@ -95,14 +103,14 @@ export const panelBytes = (walk: Walk, target: Target): number => packedLength(p
 /** Codes that stand side by side in a packed panel: one vector of a step, or, without vectors, as many as there are. */
 const blockOf = (walk: Walk, target: Target): number => (target.lanes === 1 ? panelLength(walk, target) : target.lanes * target.dot);
 
-/** Weights [columns, segments, run] as panels. */
-export const packPanels = (weights: Int8Array, columns: number, walk: Walk, target: Target): Int8Array => {
+/** Weights [columns, segments, run] as panels, with `padding` after the end of a run. */
+export const packPanels = (weights: Int8Array, columns: number, walk: Walk, target: Target, padding = 0): Int8Array => {
   const { lanes, dot: d, tile: [, vectors] } = target;
   const segments = product(walk.counts);
   const starts = panelStarts(columns, target);
   const length = panelLength(walk, target);
   const out = new Int8Array(starts.length * length);
-  const at = (column: number, segment: number, k: number): number => (k < walk.run ? weights[(column * segments + segment) * walk.run + k] : 0);
+  const at = (column: number, segment: number, k: number): number => (k < walk.run ? weights[(column * segments + segment) * walk.run + k] : padding);
   let to = 0;
   for (const start of starts) for (let s = 0; s < segments; s++) for (let k = 0; k < walk.padded; k += d) {
     for (let column = start; column < start + vectors * lanes; column++) for (let e = k; e < k + d; e++) out[to++] = at(column, s, e);
@@ -145,6 +153,8 @@ const tileFn = (name: string, { rows, panels, walk, rowA, rowOut, a, b, rescale:
   const reach = walk.counts.reduce((sum, count, i) => sum + (count - 1) * walk.strides[i], walk.padded);
   const left = buffer('a', a, (rows - 1) * rowA + reach, 'in');
   const right = buffer('b', walk.bits === 8 ? b : 'u8', panels * panel, 'in');
+  const levels = walk.indexed ? buffer('levels', 'i8', 2 ** walk.bits, 'in') : null;
+  const table = levels === null ? null : wordTable(at(levels), walk.bits);
   const result = buffer('out', shape.out, (rows - 1) * rowOut + width, 'out');
   const rescale = makeRescale(shape, target, { channels: width, y: (rows - 1) * rowOut + width }, inPlace ? result : null);
   const second = inPlace ? result : rescale.y;
@@ -160,16 +170,18 @@ const tileFn = (name: string, { rows, panels, walk, rowA, rowOut, a, b, rescale:
   const weightAt = (offset: number): Address =>
     at(right, offset, ...outer.map((o, i) => [o, (product(walk.counts.slice(i + 1)) * k.count * perIteration)] as const), [k, perIteration]);
   const planes = walk.bits === 8 ? null : list(panels, (p) => loadPlanes(weightAt(p * panel), block, walk.bits, block, 'i16'));
-  const starts = planes === null || d !== 2 || lanes === 1 ? null : heldStarts(list(rows, (r) => at(left, r * rowA)), walk, 1, 2, lanes);
+  const starts = planes === null || d !== 2 || lanes === 1 ? null : heldStarts(list(rows, (r) => at(left, r * rowA)), walk, 1, 2, lanes, table?.least);
   /**
    * A byte of two codes of 4 bits is 16·upper + lower, and both are multiplied by the same x: Σ x·lower = Σ x·byte − 16·Σ x·upper, where
    * bytes need no mask. With the sums of the upper codes begun at −8·Σx, those of the bytes begin at −(16 + 1)·8·Σx.
    */
-  const byBytes = starts !== null && walk.bits === 4 && perPanel === 2 && steps === 1 && walk.run <= BYTES_MOST;
+  const byBytes = starts !== null && table === null && walk.bits === 4 && perPanel === 2 && steps === 1 && walk.run <= BYTES_MOST;
   const weight = (step: number, j: number): Expr => {
     if (byBytes && j % 2 === 0) return planes![j / 2].bytes[0][0];
     const [p, number] = [Math.floor(j / perPanel), step * perPanel + (j % perPanel)];
-    return planes === null ? load(weightAt(p * panel + number * block), block, wide) : codesOf(planes[p], number, walk.bits, 'i16', starts !== null);
+    if (planes === null) return load(weightAt(p * panel + number * block), block, wide);
+    const code = codesOf(planes[p], number, walk.bits, 'i16', table !== null || starts !== null);
+    return table === null ? code : starts !== null ? table.of(code) : add(table.of(code), broadcast(table.least, block));
   };
   const inner: Stmt[] = [
     ...(planes?.flatMap(({ setup }) => setup) ?? []),
@@ -200,7 +212,8 @@ const tileFn = (name: string, { rows, panels, walk, rowA, rowOut, a, b, rescale:
   const begin = starts === null ? sums.flat().map((v) => set(v, zero('i32', lanes)))
     : starts.flatMap(({ setup, start }, r) => [...setup, ...sums[r].map((v, j) => set(v, byBytes && j % 2 === 0 ? mul(start, 17) : start))]);
   const lower = byBytes ? sums.flatMap((row) => list(panels, (p) => set(row[2 * p], sub(row[2 * p], shl(row[2 * p + 1], 4))))) : [];
-  return fn(name, { buffers: [result, left, right, ...rescale.buffers], values: rescale.values }, [...begin, ...loops, ...lower, ...prepared.setup, ...finish]);
+  return fn(name, { buffers: [result, left, right, ...(levels === null ? [] : [levels]), ...rescale.buffers], values: rescale.values },
+    [...(table?.setup ?? []), ...begin, ...loops, ...lower, ...prepared.setup, ...finish]);
 };
 
 /** Elements of a row for which 255·(255 + 136)·2^14 < 2^31. */
@@ -233,16 +246,22 @@ export interface Places {
   readonly first?: number;
   /** scratch memory for unpacked panels; null where weights are stored as bytes */
   readonly unpacked?: Buffer | null;
+  /** the table of levels of an indexed walk */
+  readonly levels?: Address | null;
   /** loops around the rows, whose counters the addresses hold: they run within the loops over panels */
   readonly around?: readonly Index[];
   /** mark of the loops over panels */
   readonly mark?: Mark | null;
 }
+/** Brings the `length` codes or levels of a packed panel to memory, under the offset of `walk.quads` where that holds weights without sign. */
+export const unpackPanel = (
+  to: Address, panel: Address, levels: Address | null, length: number, block: number, { bits, indexed, quads }: Walk, target: Target, share: ScheduleContext['share'],
+): Stmt => (indexed ? unpackLevels(to, panel, levels!, length, block, bits, target, share, quads?.held?.offset) : unpack(to, panel, length, block, bits, target, share, quads?.held != null));
 /** The statements within the loops. */
 export const within = (around: readonly Index[], stmts: readonly Stmt[]): readonly Stmt[] => around.reduceRight((inner, over) => [loop(over, inner)], stmts);
 /** rows × columns: the loops over panels and, within each, over tiles. */
 export const multiply = (
-  shape: Omit<TileShape, 'rows'>, rows: number, columns: number, rescale: Rescale, { out, a, b, y, channel, first = 0, unpacked = null, around = [], mark = null }: Places, share: ScheduleContext['share'],
+  shape: Omit<TileShape, 'rows'>, rows: number, columns: number, rescale: Rescale, { out, a, b, y, channel, first = 0, unpacked = null, levels = null, around = [], mark = null }: Places, share: ScheduleContext['share'],
 ): readonly Stmt[] => {
   const { target, walk, rowA, rowOut } = shape;
   const width = columnsPerPanel(target);
@@ -251,15 +270,16 @@ export const multiply = (
   const height = Math.min(rows, target.tile[0]);
   const tiles = Math.floor(rows / height);
   const goesFirst = !inRegisters(walk, around.length > 0 ? Infinity : rows, target);
-  const own: Walk = goesFirst ? { ...walk, bits: 8 } : walk;
+  const own: Walk = goesFirst ? unpackedWalk(walk) : walk;
+  const table = own.indexed ? [levels!] : [];
   const several = (panels: number, column: number, number: number, terms: readonly (readonly [Index, number])[]): readonly Stmt[] => {
     const byColumn = (stride: number): (readonly [Index, number])[] => terms.map(([i, n]) => [i, n * stride]);
     const panelAt = moved(b, number * size, ...byColumn(size));
-    const bytes = goesFirst ? list(panels, (p) => unpack(at(unpacked!, p * length), moved(panelAt, p * size), length, blockOf(walk, target), walk.bits, target, share)) : [];
+    const bytes = goesFirst ? list(panels, (p) => unpackPanel(at(unpacked!, p * length), moved(panelAt, p * size), levels, length, blockOf(walk, target), walk, target, share)) : [];
     const tile = (count: number, row: number, m: readonly Index[]): Stmt => {
       const byRow = (stride: number): (readonly [Index, number])[] => m.map((i) => [i, height * stride]);
       return call(share('tile', { ...shape, walk: own, rows: count, panels }, tileFn), [
-        moved(out, row * rowOut + column, ...byRow(rowOut), ...byColumn(width)), moved(a, row * rowA, ...byRow(rowA)), goesFirst ? at(unpacked!) : panelAt,
+        moved(out, row * rowOut + column, ...byRow(rowOut), ...byColumn(width)), moved(a, row * rowA, ...byRow(rowA)), goesFirst ? at(unpacked!) : panelAt, ...table,
         ...rescale.channels.map((one) => at(one, first + number * width, ...channel, ...byColumn(width))),
         ...(y === null ? [] : [moved(y, row * rowOut + column, ...byRow(rowOut), ...byColumn(width))]),
         ...(rescale.table === null ? [] : [rescale.table]),

@@ -2,14 +2,13 @@
  * `linear_acc`: rows of codes times a constant matrix. Rows are widened to 16 bits a block at a time, small enough to stay near the
  * core, and every panel of weights passes over the block. Also the convolution of one tap and stride 1, whose rows are pixels.
  */
-import { bitsOf } from '../../ir/dtype.ts';
 import type { Value } from '../../ir/graph.ts';
 import { at, buffer, bytesOf, fn, index, loop, moved } from '../../loops/build.ts';
 import type { Elem, Fn, Index, Stmt } from '../../loops/types.ts';
 import type { Step } from '../group.ts';
-import { constant, elemOf, operand, product, scratch, shapeOf, type Binding, type Kernel, type Schedule, type ScheduleContext } from './kernel.ts';
-import { storedBits } from './codes.ts';
+import { elemOf, operand, product, scratch, shapeOf, type Binding, type Kernel, type Schedule, type ScheduleContext } from './kernel.ts';
 import { columnsPerPanel, fillRows, targetFor, walkOf, widenRows, type Walk } from './gemm.ts';
+import { storedWeights, weightWidth } from './levels.ts';
 import { PANEL, quadRows, quadsFor } from './quads.ts';
 import { makeRescale, rescaleBindings, rescaleClass, rescaleValues, type RescaleClass } from './rescale.ts';
 import { markFor, once } from './split.ts';
@@ -36,15 +35,15 @@ export const linear: Schedule = (step, context) => {
 export const rowProduct = (step: Step, context: ScheduleContext, rows: number, depth: number, columns: number): Kernel => {
   const [x, weight] = [step.root.inputs['x'] as Value, step.root.inputs['weight'] as Value];
   const ending = rescaleClass(step);
-  const bits = storedBits(weight.type.dtype);
-  const quads = quadsFor(context.target, elemOf(x.type.dtype), bitsOf(weight.type.dtype), depth, columns, ending);
+  const quads = quadsFor(context.target, elemOf(x.type.dtype), weightWidth(step.root), depth, columns, ending);
   const target = quads === null ? targetFor(context.target, columns) : context.target;
-  const walk = walkOf([], [], depth, target, bits, quads, elemOf(x.type.dtype));
+  // rows that are padded are padded with 0
+  const stored = storedWeights(step.root, false);
+  const walk = walkOf([], [], depth, target, stored.bits, quads, elemOf(x.type.dtype), stored.levels !== null);
   const key: Shape = { rows, columns, walk, x: elemOf(x.type.dtype), rescale: ending, inPlace: context.inPlace !== null, target };
   const block = blockRows(key);
-  const matrix = constant(weight).data as Int8Array;
   const buffers: readonly Binding[] = [
-    { kind: 'value', value: step.output }, operand(x), ...weightBindings(weight.name, matrix, columns, walk, target, 1, ending.out, block ?? rows), ...(block === null ? [] : [scratch(rowElem(walk), block * walk.padded)]),
+    { kind: 'value', value: step.output }, operand(x), ...weightBindings(weight.name, stored, columns, walk, target, 1, ending.out, block ?? rows), ...(block === null ? [] : [scratch(rowElem(walk), block * walk.padded)]),
     ...rescaleBindings(step, !key.inPlace, (list) => channelConstants(list, columns, walk, target)),
   ];
   return { fn: context.share('linear', key, linearFn(context)), buffers, values: rescaleValues(step) };

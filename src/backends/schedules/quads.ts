@@ -22,9 +22,10 @@
  */
 import { across, add, at, broadcast, buffer, call, dot, fn, grid, index, list, literal, load, loop, moved, mul, reduce, set, splat, store, variable, zero } from '../../loops/build.ts';
 import type { Address, Buffer, Contents, Elem, Expr, Fn, Index, Stmt } from '../../loops/types.ts';
-import { codesOf, fieldsOf, loadPlanes, packedLength, storedWidth, unpack } from './codes.ts';
-import { FEW_ROWS, heldStarts, multiply, packedPanels, within, type Places, type TileShape, type Walk } from './gemm.ts';
+import { codesOf, fieldsOf, loadPlanes, packedLength, storedWidth, type Loaded } from './codes.ts';
+import { FEW_ROWS, heldStarts, multiply, packedPanels, unpackedWalk, unpackPanel, within, type Places, type TileShape, type Walk } from './gemm.ts';
 import { emptyLike, perChannel, product, type ScheduleContext } from './kernel.ts';
+import { byteTable, wordTable } from './levels.ts';
 import { collapse, overNest } from './nest.ts';
 import { makeRescale, type Rescale, type RescaleClass } from './rescale.ts';
 import { once } from './split.ts';
@@ -81,12 +82,16 @@ export const quadPanelLength = ({ counts, padded }: Walk): number => product(cou
 export const quadPanelBytes = (walk: Walk): number => packedLength(quadPanelLength(walk), STEP, walk.bits);
 export const quadLength = (columns: number): number => starts(columns).length * PANEL;
 
-/** Weights [columns, segments, run] as panels. */
-export const packQuads = (weights: Int8Array, columns: number, walk: Walk): Int8Array => {
+/**
+ * Weights [columns, segments, run] as panels, with `padding` after the end of a run. Columns that a panel has beyond the last one are 0, or,
+ * where 0 may be no level, the last one again: what becomes of them is read by nobody.
+ */
+export const packQuads = (weights: Int8Array, columns: number, walk: Walk, padding = 0): Int8Array => {
   const { counts, run, padded } = walk;
   const segments = product(counts);
   const out = new Int8Array(starts(columns).length * quadPanelLength(walk));
-  const weight = (column: number, segment: number, k: number): number => (k < run && column < columns ? weights[(column * segments + segment) * run + k] : 0);
+  const known = (column: number, segment: number, k: number): number => (k < run ? weights[(column * segments + segment) * run + k] : padding);
+  const weight = (column: number, segment: number, k: number): number => (column < columns ? known(column, segment, k) : walk.indexed ? known(columns - 1, segment, k) : 0);
   // codes that are packed are held without sign anyway
   const offset = walk.bits === 8 ? (walk.quads?.held?.offset ?? 0) : 0;
   let to = 0;
@@ -157,6 +162,9 @@ const tileFn = (name: string, { rows, width, walk, rowA, rowOut, rescale: shape,
   const reach = walk.counts.reduce((sum, count, i) => sum + (count - 1) * walk.strides[i], walk.padded);
   const left = buffer('a', quads.a, (rows - 1) * rowA + reach, 'in');
   const right = buffer('b', packed ? 'u8' : 'i8', width < PANEL ? panel - (PANEL - width) * QUAD : (width / PANEL) * panel, 'const');
+  const levels = walk.indexed ? buffer('levels', 'i8', 2 ** walk.bits, 'const') : null;
+  const wordwise = levels === null || d !== 2 ? null : wordTable(at(levels), walk.bits);
+  const table = levels === null ? null : wordwise ?? byteTable(at(levels), walk.bits, held?.offset ?? 0);
   const first = buffer('start', 'i32', width, 'const');
   const offsets = buffer('offsets', 'i32', rows, 'in');
   const result = buffer('out', shape.out, (rows - 1) * rowOut + width, 'out');
@@ -170,7 +178,13 @@ const tileFn = (name: string, { rows, width, walk, rowA, rowOut, rescale: shape,
   const perIteration = (STEP * span * walk.bits) / 8;
   const iterations = walk.padded / (span * QUAD);
   const placeOf = (j: number): number => Math.floor(j / vectors) * panel + (j % vectors) * d * lanes;
-  const starts = !packed || held !== null ? null : heldStarts(list(rows, (r) => at(left, r * rowA)), walk, joined, d, lanes);
+  // levels that are looked up as bytes have their sign
+  const starts = !packed || held !== null || (table !== null && wordwise === null) ? null : heldStarts(list(rows, (r) => at(left, r * rowA)), walk, joined, d, lanes, wordwise?.least);
+  const packedWeight = (planes: Loaded, number: number): Expr => {
+    if (table === null) return codesOf(planes, number, walk.bits, wide, starts !== null || held !== null);
+    const level = table.of(codesOf(planes, number, walk.bits, d === 2 ? 'i16' : 'u8', true));
+    return wordwise === null || starts !== null ? level : add(level, broadcast(wordwise.least, d * lanes));
+  };
   /** One iteration: number `from` and those that `of` counts on. */
   const iteration = (from: number, of: Terms, add: (r: number, j: number, a: Expr, b: Expr) => Stmt): readonly Stmt[] => {
     const by = (stride: number): Terms => of.map(([i, n]) => [i, n * stride]);
@@ -182,7 +196,7 @@ const tileFn = (name: string, { rows, width, walk, rowA, rowOut, rescale: shape,
       const b = list(total, (j) => variable(`b${j}`, wide, d * lanes));
       const loadA = (r: number): Stmt =>
         set(a[r], splat(at(left, r * rowA + (from * span + number) * QUAD, ...outer.map((o, i) => [o, walk.strides[i]] as const), ...by(span * QUAD)), QUAD, (d * lanes) / QUAD, quads.a));
-      const loadB = (j: number): Stmt => set(b[j], planes === null ? load(weightAt(placeOf(j)), d * lanes, wide) : codesOf(planes[j], number, walk.bits, wide, starts !== null || held !== null));
+      const loadB = (j: number): Stmt => set(b[j], planes === null ? load(weightAt(placeOf(j)), d * lanes, wide) : packedWeight(planes[j], number));
       return rows < b.length
         ? [...a.map((_, r) => loadA(r)), ...b.flatMap((_, j) => [loadB(j), ...a.map((_a, r) => add(r, j, a[r], b[j]))])]
         : [...b.map((_, j) => loadB(j)), ...a.flatMap((_, r) => [loadA(r), ...b.map((_b, j) => add(r, j, a[r], b[j]))])];
@@ -193,7 +207,7 @@ const tileFn = (name: string, { rows, width, walk, rowA, rowOut, rescale: shape,
     const k = index('k', iterations);
     return [loop(k, iteration(0, [[k, 1]], (r, j, a, b) => set(sums[r][j], dot(d, sums[r][j], a, b, quads.paired), { pin: true })))];
   };
-  /** Products summed in 16 bits over `most` iterations at a time. */
+  /** Products summed in 16 bits over `most` iterations at a time; 0: over one step. */
   const narrow = (most: number): readonly Stmt[] => {
     const pairs = grid(rows, total, (r, j) => variable(`p${r}_${j}`, 'i16', 2 * lanes));
     const wider = (r: number, j: number, sum: Expr): Stmt => set(sums[r][j], dot(2, sums[r][j], sum, literal(1, 'i16', 2 * lanes)));
@@ -207,8 +221,11 @@ const tileFn = (name: string, { rows, width, walk, rowA, rowOut, rescale: shape,
         ...each((r, j) => wider(r, j, pairs[r][j])),
       ];
     };
+    if (most === 0 || (most === 1 && span === 1)) {
+      const k = index('k', iterations);
+      return [loop(k, iteration(0, [[k, 1]], (r, j, a, b) => wider(r, j, dot(2, zero('i16', 2 * lanes), a, b))))];
+    }
     const k = index('k', Math.floor(iterations / most));
-    if (most === 1 && span === 1) return [loop(k, iteration(0, [[k, 1]], (r, j, a, b) => wider(r, j, dot(2, zero('i16', 2 * lanes), a, b))))];
     return [...(k.count === 0 ? [] : [loop(k, some(most, 0, [[k, most]]))]), ...some(iterations % most, iterations - (iterations % most), [])];
   };
   const inner = held === null ? direct() : narrow(Math.min(iterations, Math.floor(held.steps / span)));
@@ -229,8 +246,8 @@ const tileFn = (name: string, { rows, width, walk, rowA, rowOut, rescale: shape,
     const known = [...(quads.rebased ? [load(at(first, j * lanes), lanes)] : []), ...(starts === null ? [] : [starts[r].start]), ...(held === null ? [] : [broadcast(load(at(offsets, r)), lanes)])];
     return set(v, known.length === 0 ? zero('i32', lanes) : known.reduce((a, b) => add(a, b)));
   })]);
-  return fn(name, { buffers: [result, left, right, ...(quads.rebased ? [first] : []), ...(held === null ? [] : [offsets]), ...rescale.buffers], values: rescale.values },
-    [...begin, ...loops, ...prepared.setup, ...finish]);
+  return fn(name, { buffers: [result, left, right, ...(levels === null ? [] : [levels]), ...(quads.rebased ? [first] : []), ...(held === null ? [] : [offsets]), ...rescale.buffers], values: rescale.values },
+    [...(table?.setup ?? []), ...begin, ...loops, ...prepared.setup, ...finish]);
 };
 
 interface RowSum {
@@ -269,8 +286,8 @@ const columnFn = (name: string, { length }: { readonly length: number }): Fn => 
 /** Panels that are unpacked together: as many as the widest tile has. */
 const groupOf = (target: Target, quads: Quads, rows: number): number => (target.lanes === 1 ? 1 : Math.max(1, widthOf(target, quads, rows) / PANEL));
 /** Whether a product of so many rows takes packed codes apart in registers: only where they are whole spans of one segment. */
-const inRegisters = ({ bits, counts, padded, quads }: Walk, rows: number, { lanes }: Target): boolean =>
-  bits === 8 || (rows <= FEW_ROWS && fieldsOf(bits) <= (quads?.held?.steps ?? Infinity) && lanes > 1 && product(counts) === 1 && padded % (fieldsOf(bits) * QUAD) === 0);
+const inRegisters = ({ bits, indexed, counts, padded, quads }: Walk, rows: number, { lanes }: Target): boolean =>
+  bits === 8 || (rows <= FEW_ROWS && (indexed || fieldsOf(bits) <= (quads?.held?.steps ?? Infinity)) && lanes > 1 && product(counts) === 1 && padded % (fieldsOf(bits) * QUAD) === 0);
 /** Bytes of unpacked panels that a product may need at a time, and of one column where there are no vectors. */
 export const quadScratch = (walk: Walk, columns: number, target: Target): number | null => {
   const column = target.lanes === 1 ? product(walk.counts) * walk.padded : 0;
@@ -295,17 +312,18 @@ export const multiplyQuads = (shape: Omit<TileShape, 'rows'>, rows: number, colu
   const { target, walk, rowA, rowOut } = shape;
   const quads = walk.quads!;
   if (target.lanes === 1) return byColumns(shape, rows, columns, rescale, places, share);
-  const { out, a, y, start, channel, edge, unpacked, offsets, around = [], mark = null } = places;
+  const { out, a, y, start, channel, edge, unpacked, levels = null, offsets, around = [], mark = null } = places;
   const unpacks = !inRegisters(walk, around.length > 0 ? Infinity : rows, target);
   const aroundOffsets: Terms = around.map((i, n) => [i, rows * product(around.slice(n + 1).map(({ count }) => count))]);
-  const tileWalk: Walk = unpacks ? { ...walk, bits: 8 } : walk;
+  const tileWalk: Walk = unpacks ? unpackedWalk(walk) : walk;
+  const table = tileWalk.indexed ? [levels!] : [];
   const size = quadPanelBytes(walk);
   const length = quadPanelLength(walk);
   /** Panels from number `number` on as a tile reads them, and what brings them there. */
   const panelsAt = (number: number, count: number, terms: Terms): { readonly b: Address; readonly setup: readonly Stmt[] } => {
     const stored = (i: number): Address => moved(places.b, (number + i) * size, ...terms.map(([index_, n]) => [index_, n * size] as const));
     return unpacks
-      ? { b: at(unpacked!), setup: list(count, (i) => unpack(at(unpacked!, i * length), stored(i), length, STEP, walk.bits, target, share, quads.held !== null)) } : { b: stored(0), setup: [] };
+      ? { b: at(unpacked!), setup: list(count, (i) => unpackPanel(at(unpacked!, i * length), stored(i), levels, length, STEP, walk, target, share)) } : { b: stored(0), setup: [] };
   };
   if (edge !== null) {
     const narrow = { ...shape, walk: tileWalk, rowOut: PANEL };
@@ -316,7 +334,7 @@ export const multiplyQuads = (shape: Omit<TileShape, 'rows'>, rows: number, colu
       const by = (stride: number): (readonly [Index, number])[] => terms.map(([i, n]) => [i, n * stride]);
       return [
         call(share('tile', { ...narrow, rows: count, width }, tileFn), [
-          edge, moved(a, row * rowA, ...by(rowA)), b, ...(start === null ? [] : [start]), ...rescale.channels.map((c) => at(c, 0, ...channel)), ...(rescale.table === null ? [] : [rescale.table]),
+          edge, moved(a, row * rowA, ...by(rowA)), b, ...table, ...(start === null ? [] : [start]), ...rescale.channels.map((c) => at(c, 0, ...channel)), ...(rescale.table === null ? [] : [rescale.table]),
         ], [], rescale.values),
         ...overNest(collapse([count, columns], [[PANEL, 1], [rowOut, 1]]), Math.min(8, vectorLanes(target, edge.e), 2 ** Math.floor(Math.log2(columns))), (run, locate) => {
           const [get, put] = [locate(0, edge), locate(1, out.buffer)];
@@ -336,7 +354,7 @@ export const multiplyQuads = (shape: Omit<TileShape, 'rows'>, rows: number, colu
     const tile = (count: number, row: number, m: readonly Index[]): Stmt => {
       const byRow = (stride: number): (readonly [Index, number])[] => m.map((i) => [i, height * stride]);
       return call(share('tile', { ...shape, walk: tileWalk, rows: count, width }, tileFn), [
-        moved(out, row * rowOut + column, ...byRow(rowOut), ...byGroup(PANEL, 1)), moved(a, row * rowA, ...byRow(rowA)), moved(b, 0, ...(part === null ? [] : [[part, width * QUAD] as const])),
+        moved(out, row * rowOut + column, ...byRow(rowOut), ...byGroup(PANEL, 1)), moved(a, row * rowA, ...byRow(rowA)), moved(b, 0, ...(part === null ? [] : [[part, width * QUAD] as const])), ...table,
         ...(start === null ? [] : [moved(start, number * PANEL, ...byGroup(PANEL, 1))]),
         ...(offsets === null ? [] : [at(offsets, row, ...aroundOffsets, ...byRow(1))]),
         ...rescale.channels.map((one) => at(one, number * PANEL, ...channel, ...byGroup(PANEL, 1))),
@@ -369,7 +387,7 @@ export const multiplyQuads = (shape: Omit<TileShape, 'rows'>, rows: number, colu
   const n = index('n', Math.max(1, groups));
   const r = index('row', rows);
   const rowSums = offsets === null ? [] : within(around, [loop(r, [
-    call(share('row_sum', { walk: { ...walk, bits: 8, quads: null }, factor: -quads.held!.offset, target }, rowSumFn), [at(offsets, 0, ...aroundOffsets, [r, 1]), moved(a, 0, [r, rowA])]),
+    call(share('row_sum', { walk: { ...unpackedWalk(walk), quads: null }, factor: -quads.held!.offset, target }, rowSumFn), [at(offsets, 0, ...aroundOffsets, [r, 1]), moved(a, 0, [r, rowA])]),
   ])]);
   return [
     ...rowSums,
@@ -382,11 +400,11 @@ export const multiplyQuads = (shape: Omit<TileShape, 'rows'>, rows: number, colu
 };
 
 /** Without vectors: one column after the other, each taken out of its panel first. */
-const byColumns = (shape: Omit<TileShape, 'rows'>, rows: number, columns: number, rescale: Rescale, { out, a, b, y, channel, unpacked, around = [], mark = null }: QuadPlaces, share: ScheduleContext['share']): readonly Stmt[] => {
+const byColumns = (shape: Omit<TileShape, 'rows'>, rows: number, columns: number, rescale: Rescale, { out, a, b, y, channel, unpacked, levels = null, around = [], mark = null }: QuadPlaces, share: ScheduleContext['share']): readonly Stmt[] => {
   const { walk, target } = shape;
   const size = quadPanelBytes(walk);
   const length = product(walk.counts) * walk.padded;
-  const plain = { ...shape, walk: { ...walk, bits: 8 as const, quads: null } };
+  const plain = { ...shape, walk: { ...unpackedWalk(walk), quads: null } };
   const take = share('column', { length }, columnFn);
   const some = (count: number, number: number, column: number, first: number, terms: Terms): readonly Stmt[] => {
     const stored = moved(b, number * size, ...terms.map(([i, n]) => [i, n * size] as const));
@@ -394,7 +412,7 @@ const byColumns = (shape: Omit<TileShape, 'rows'>, rows: number, columns: number
     const c = index('column', count);
     const by = (perPanel: number, perColumn: number): (readonly [Index, number])[] => [...terms.map(([i, n]) => [i, n * perPanel] as const), [c, perColumn]];
     const channelOf: Terms = [...channel, ...by(PANEL, 1)];
-    return [...(walk.bits === 8 ? [] : [unpack(bytes, stored, quadPanelLength(walk), STEP, walk.bits, target, share)]), loop(c, [
+    return [...(walk.bits === 8 ? [] : [unpackPanel(bytes, stored, levels, quadPanelLength(walk), STEP, walk, target, share)]), loop(c, [
       call(take, [unpacked!, moved(bytes, first * QUAD, [c, QUAD])]),
       ...multiply(plain, rows, 1, rescale, {
         out: moved(out, column, ...by(PANEL, 1)), a, b: at(unpacked!), y: y === null ? null : moved(y, column, ...by(PANEL, 1)), channel: channelOf, first: number * PANEL + first, around,

@@ -91,14 +91,17 @@ const bundlesOf = ([kh, kw]: readonly number[], joint: number): Bundles => {
   return { all: [...columns, ...pairs, ...odd], groups, last };
 };
 
-/** Weights [channel][kh][kw] as [block][bundle][sum][lane][tap of the bundle]. */
-export const packSliding = (weights: Int8Array, channels: number, kernel: readonly number[], target: Target): Int8Array => {
+/** Whether weights pad a bundle whose other product is with a pixel. */
+export const slidingPads = (kernel: readonly number[], target: Target): boolean => bundlesOf(kernel, jointOf(target)).all.some(({ group, taps }) => group === 'last' && taps.includes(null));
+
+/** Weights [channel][kh][kw] as [block][bundle][sum][lane][tap of the bundle], with `padding` where a bundle has no tap. */
+export const packSliding = (weights: Int8Array, channels: number, kernel: readonly number[], target: Target, padding = 0): Int8Array => {
   const joint = jointOf(target);
   const taps = kernel[0] * kernel[1];
   const out: number[] = [];
   for (const { start, lanes } of blocksOf(channels, target)) for (const bundle of bundlesOf(kernel, joint).all) {
     for (let v = 0; v < joint; v++) for (let l = 0; l < lanes; l++) for (const tap of bundle.taps) {
-      out.push(tap === null ? 0 : weights[(start + channelOf(joint, v, l)) * taps + tap]);
+      out.push(tap === null ? padding : weights[(start + channelOf(joint, v, l)) * taps + tap]);
     }
   }
   return Int8Array.from(out);

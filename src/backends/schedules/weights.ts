@@ -3,6 +3,7 @@ import { at, buffer, load, moved, set, store, variable } from '../../loops/build
 import type { Address, Buffer, Contents, Elem, Index, Mark, Stmt } from '../../loops/types.ts';
 import { constantsLength, multiply, packPanels, panelBytes, panelConstants, panelLength, panelStarts, within, type TileShape, type Walk } from './gemm.ts';
 import { packed, scratch, type Binding, type ScheduleContext } from './kernel.ts';
+import type { StoredWeights } from './levels.ts';
 import { MOST_ROWS, multiplyQuads, packQuads, PANEL, partWidth, quadConstants, quadLength, quadPanelBytes, quadScratch, startSums, type QuadPlaces } from './quads.ts';
 import { once } from './split.ts';
 import { collapse, overNest } from './nest.ts';
@@ -28,17 +29,17 @@ const edgeLength = (columns: number, { quads }: Walk, target: Target): number | 
   (quads === null || target.lanes === 1 || columns >= PANEL || partWidth(columns, target) === columns ? null : PANEL * MOST_ROWS);
 
 /** Weights [groups·columns, segments, run], and the scratch memory of their product with at most `rows` rows; in the order of `weightBuffers`. */
-export const weightBindings = (name: string, weights: Int8Array, columns: number, walk: Walk, target: Target, groups: number, out: Elem, rows: number): readonly Binding[] => {
-  const filter = weights.length / groups;
+export const weightBindings = (name: string, { weights, codes, levels, padding }: StoredWeights, columns: number, walk: Walk, target: Target, groups: number, out: Elem, rows: number): readonly Binding[] => {
+  const filter = codes.length / groups;
   const length = groupLength(columns, walk, target);
   const panels = new Int8Array(groups * length);
   for (let g = 0; g < groups; g++) {
-    const own = weights.subarray(g * filter, (g + 1) * filter);
-    panels.set(walk.quads === null ? packPanels(own, columns, walk, target) : packQuads(own, columns, walk), g * length);
+    const own = codes.subarray(g * filter, (g + 1) * filter);
+    panels.set(walk.quads === null ? packPanels(own, columns, walk, target, padding) : packQuads(own, columns, walk, padding), g * length);
   }
   const [unpacked, edge] = [unpackedLength(columns, walk, target), edgeLength(columns, walk, target)];
   return [
-    packed(name, panels), ...(walk.quads?.rebased === true ? [packed(name, quadConstants(startSums(weights, groups * columns, -rowOffset(walk)), columns, target, groups))] : []),
+    packed(name, panels), ...(levels === null ? [] : [packed(name, levels)]), ...(walk.quads?.rebased === true ? [packed(name, quadConstants(startSums(weights, groups * columns, -rowOffset(walk)), columns, target, groups))] : []),
     ...(unpacked === null ? [] : [scratch('i8', unpacked)]), ...(edge === null ? [] : [scratch(out, edge)]),
     ...(walk.quads?.held == null ? [] : [scratch('i32', rows)]),
   ];
@@ -64,16 +65,17 @@ export const weightBuffers = (columns: number, walk: Walk, target: Target, out: 
   const length = groupLength(columns, walk, target);
   const channels = channelsLength(columns, walk, target);
   const weights = buffer('w', 'i8', groups * length, 'const');
+  const levels = walk.indexed ? buffer('levels', 'i8', 2 ** walk.bits, 'const') : null;
   const start = walk.quads?.rebased === true ? buffer('start', 'i32', groups * channels, 'const') : null;
   const [unpackedBytes, edgeElements] = [unpackedLength(columns, walk, target), edgeLength(columns, walk, target)];
   const unpacked = unpackedBytes === null ? null : buffer('unpacked', 'i8', unpackedBytes, 'temp');
   const edge = edgeElements === null ? null : buffer('edge', out, edgeElements, 'temp');
   const offsets = walk.quads?.held == null ? null : buffer('offsets', 'i32', rows, 'temp');
   return {
-    buffers: [weights, start, unpacked, edge, offsets].filter((one) => one !== null),
+    buffers: [weights, levels, start, unpacked, edge, offsets].filter((one) => one !== null),
     multiply(tile, rows, rescale, { out: to, a, y, group, around = [], mark = null }, share) {
       const by = (stride: number): (readonly [Index, number])[] => (group === null ? [] : [[group, stride]]);
-      const places = { out: to, a, b: moved(at(weights), 0, ...by(length)), y, channel: by(channels), unpacked, around, mark };
+      const places = { out: to, a, b: moved(at(weights), 0, ...by(length)), y, channel: by(channels), unpacked, levels: levels === null ? null : at(levels), around, mark };
       if (walk.quads === null) return multiply(tile, rows, columns, rescale, places, share);
       const own: QuadPlaces = { ...places, start: start === null ? null : at(start, 0, ...by(channels)), edge, offsets };
       const { table } = rescale;

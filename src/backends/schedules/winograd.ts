@@ -11,17 +11,17 @@
  * Bytes d give |Bᵀ d B| ≤ 1020 and |g| ≤ 128 gives |2G g 2Gᵀ| ≤ 9·128, both 16-bit; that no sum of products leaves 32 bits is proven
  * from the weights themselves (`fits`), else the layer is computed the plain way.
  *
- * Filters stand in memory as for every other machine (quads.ts) and are transformed half a panel at a time, for all tiles of a band.
+ * Filters stand in memory as for every other machine (quads.ts) and are transformed half a panel at a time, for all tiles of a band; indices
+ * into levels are looked up panel by panel before that. Packed codes are multiplied the plain way.
  */
-import { bitsOf } from '../../ir/dtype.ts';
 import type { Value } from '../../ir/graph.ts';
 import { add, at, buffer, call, dot, fn, grid, index, list, load, loop, moved, reduce, set, shr, splat, store, sub, variable, zero } from '../../loops/build.ts';
 import type { Elem, Expr, Fn, Index, Stmt } from '../../loops/types.ts';
-import { storedBits } from './codes.ts';
-import { walkOf, type Walk } from './gemm.ts';
-import { constant, elemOf, operand, scratch, shapeOf, type Binding, type Kernel, type ScheduleContext } from './kernel.ts';
+import { unpackedWalk, unpackPanel, walkOf, type Walk } from './gemm.ts';
+import { elemOf, operand, scratch, shapeOf, type Binding, type Kernel, type ScheduleContext } from './kernel.ts';
+import { storedWeights, weightWidth } from './levels.ts';
 import { overNest } from './nest.ts';
-import { PANEL, QUAD, quadPanelLength, quadsFor } from './quads.ts';
+import { PANEL, QUAD, quadPanelBytes, quadPanelLength, quadScratch, quadsFor } from './quads.ts';
 import { makeRescale, rescaleBindings, rescaleClass, rescaleValues, type RescaleClass } from './rescale.ts';
 import { bandLength, inResult, overBlocks, type Band, type WindowShape } from './rows.ts';
 import type { Step } from '../group.ts';
@@ -69,18 +69,19 @@ export const winograd = (step: Step, context: ScheduleContext, window: WindowSha
   const [outputs] = shapeOf(weight);
   const ending = rescaleClass(step);
   const e = elemOf(x.type.dtype);
-  const quads = quadsFor(target, e, bitsOf(weight.type.dtype), kernel[0] * kernel[1] * channels, outputs, ending);
+  const quads = quadsFor(target, e, weightWidth(step.root), kernel[0] * kernel[1] * channels, outputs, ending);
+  // channels in whole quads leave nothing to pad
+  const stored = storedWeights(step.root, false);
   const plain = kernel.every((n) => n === 3) && [...strides, ...dilations].every((n) => n === 1) && group === 1;
-  if (!plain || target.lanes === 1 || quads === null || quads.a !== 'i16' || (e !== 'i8' && e !== 'u8') || ending.table !== null || storedBits(weight.type.dtype) < 8) return null;
+  if (!plain || target.lanes === 1 || quads === null || quads.a !== 'i16' || (e !== 'i8' && e !== 'u8') || ending.table !== null || (stored.bits < 8 && stored.levels === null)) return null;
   if (channels % QUAD !== 0 || channels < LEAST.channels || outputs % PANEL !== 0) return null;
   if (tilesAlong(window.outHeight) * tilesAlong(window.outWidth) < LEAST.tiles) return null;
-  const weights = constant(weight).data as Int8Array;
-  if (!fits(weights, outputs, channels)) return null;
-  const walk = walkOf([3], [0], 3 * channels, target, 8, quads);
+  if (!fits(stored.weights, outputs, channels)) return null;
+  const walk = walkOf([3], [0], 3 * channels, target, stored.bits, quads, null, stored.levels !== null);
   const key: Shape = { window, outputs, padCode, walk, x: e, rescale: ending, inPlace: context.inPlace !== null, target };
   const { band, tiles } = planOf(key);
   const buffers: readonly Binding[] = [
-    { kind: 'value', value: step.output }, operand(x), ...weightBindings(weight.name, weights, outputs, walk, target, 1, ending.out, 0),
+    { kind: 'value', value: step.output }, operand(x), ...weightBindings(weight.name, stored, outputs, walk, target, 1, ending.out, 0),
     scratch('i16', bandLength(band)), scratch('i16', PRODUCTS * windowsStride(tiles, channels)), scratch('i16', PRODUCTS * filtersStride(channels)), scratch('i32', PRODUCTS * tiles * 2 * COLUMNS),
     ...rescaleBindings(step, !key.inPlace, (constants) => channelConstants(constants, outputs, walk, target)),
   ];
@@ -127,14 +128,16 @@ const winogradFn = ({ share }: ScheduleContext) => (name: string, shape: Shape):
   const panel = quadPanelLength(walk);
   const result = buffer('out', ending.out, pixels * outputs, 'out');
   const source = buffer('x', x, w.batch * w.height * w.width * channels, 'in');
-  const weights = buffer('w', 'i8', panels * panel, 'const');
+  const weights = buffer('w', 'i8', panels * quadPanelBytes(walk), 'const');
+  const levels = walk.indexed ? buffer('levels', 'i8', 2 ** walk.bits, 'const') : null;
+  const unpacked = levels === null ? null : buffer('unpacked', 'i8', quadScratch(walk, outputs, target)!, 'temp');
   const rows = buffer('rows', 'i16', bandLength(band), 'temp');
   const windows = buffer('windows', 'i16', PRODUCTS * windowsStride(tiles, channels), 'temp');
   const filters = buffer('filters', 'i16', PRODUCTS * filtersStride(channels), 'temp');
   const products = buffer('products', 'i32', PRODUCTS * tiles * 2 * COLUMNS, 'temp');
   const rescale = makeRescale(ending, target, { channels: channelsLength(outputs, walk, target), y: pixels * outputs }, inPlace ? result : null);
   const perRow = w.outWidth * outputs;
-  const ofFilters = share('winograd_filters', { channels, walk, target }, filtersFn);
+  const ofFilters = share('winograd_filters', { channels, walk: unpackedWalk(walk), target }, filtersFn);
   const body = overBlocks(padded, band, source, rows, padCode, target, (block) => {
     const tileRow = block.rows / SIDE;
     const count = tileRow * along;
@@ -150,8 +153,9 @@ const winogradFn = ({ share }: ScheduleContext) => (name: string, shape: Shape):
     return [
       call(ofWindows, [windows, rows]),
       loop(n, [
+        ...(levels === null ? [] : [unpackPanel(at(unpacked!), at(weights, 0, [n, quadPanelBytes(walk)]), at(levels), panel, PANEL * QUAD, walk, target, share)]),
         loop(part, [
-          call(ofFilters, [filters, at(weights, 0, [n, panel], [part, COLUMNS * QUAD])]),
+          call(ofFilters, [filters, unpacked === null ? at(weights, 0, [n, panel], [part, COLUMNS * QUAD]) : at(unpacked, 0, [part, COLUMNS * QUAD])]),
           call(ofProducts, [products, windows, filters]),
           call(ofOutputs, [
             out, products, ...rescale.channels.map((one) => at(one, 0, ...columns)), ...(rescale.y === null ? [] : [moved(at(rescale.y), out.offset, ...out.terms)]),
@@ -160,7 +164,7 @@ const winogradFn = ({ share }: ScheduleContext) => (name: string, shape: Shape):
       ]),
     ];
   });
-  return fn(name, { buffers: [result, source, weights, rows, windows, filters, products, ...rescale.buffers], values: rescale.values }, body);
+  return fn(name, { buffers: [result, source, weights, ...(levels === null ? [] : [levels, unpacked!]), rows, windows, filters, products, ...rescale.buffers], values: rescale.values }, body);
 };
 
 /** A vector of 4×4, kept: rows and columns combined by one rule each. */

@@ -293,7 +293,7 @@ export class Body {
         code.op('i64.add'); this.count(e.shift, 'i64');
         code.op('i64.shr_s').op('i32.wrap_i64');
         return;
-      case 'splat': case 'broadcast': case 'widen': case 'pack': case 'zip': case 'reduce':
+      case 'splat': case 'pick': case 'broadcast': case 'widen': case 'pack': case 'zip': case 'reduce':
         throw new LoopError(`${e.op} of a scalar`);
     }
   }
@@ -358,6 +358,8 @@ export class Body {
       case 'splat': this.splat(e.at, e.k, elem); return;
       case 'broadcast': this.expr(e.a); code.op(`${shape}.splat`); return;
       case 'lookup': this.lookup(e); return;
+      // a word whose upper byte is 0 gets the table's first entry, 0, as its upper byte
+      case 'pick': this.expr(e.table); this.expr(e.index); code.op('i8x16.swizzle'); return;
       case 'add': case 'sub': case 'addWrap': case 'subWrap':
         this.expr(e.a); this.expr(e.b);
         code.op(plain(`${shape}.${e.op.slice(0, 3)}`));
