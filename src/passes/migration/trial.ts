@@ -1,10 +1,14 @@
 /**
  * What a change is worth for the network as a whole: the graph before and after is quantised by plain rounding with corrected biases on
- * the first half of the calibration samples, and its outputs are compared with the float graph on samples of the second half.
+ * the first half of the calibration samples, and its outputs are compared with the float graph on samples of the second half. Outputs that are
+ * the probabilities of a softmax are compared as what it reads: where a sample is classified with confidence, its probabilities are 0 and 1
+ * whatever the noise, and their dB would say nothing of it.
  */
 import { CompileError } from '../../ir/diagnostic.ts';
 import { macsOf } from '../../ir/cost.ts';
-import { constantOf, type Graph, type Value } from '../../ir/graph.ts';
+import { Builder } from '../../ir/build.ts';
+import { constantOf, isNode, usersOf, type Graph, type Value } from '../../ir/graph.ts';
+import { mapOperands } from '../../ir/rewrite.ts';
 import { createCalibration } from '../../calibration/calibration.ts';
 import { createExecutor } from '../../calibration/executor.ts';
 import { decibels } from '../../calibration/metrics.ts';
@@ -64,7 +68,20 @@ export const mayGain = ({ before, after, error }: Comparison, leastDb: number): 
 /** Whether so many dB are gained, and more than a standard error: for changes that cost something. */
 export const surelyGains = ({ before, after, error }: Comparison, leastDb: number): boolean => after - before >= Math.max(leastDb, error);
 
-export const openTrial = (original: Graph<'float'>, { weights, activations, attention }: Widths, context: PassContext): Trial => {
+/** The graph with what a softmax reads in place of each output that it makes. */
+export const withoutFinalSoftmax = (graph: Graph<'float'>): Graph<'float'> => {
+  const users = usersOf(graph);
+  const final = new Set(graph.outputs.map(({ value: { def } }) => def).filter((def) => isNode(def) && def.op === 'softmax' && !users.has(def.output)));
+  if (final.size === 0) return graph;
+  const b = new Builder();
+  const renewed = new Map<Value, Value>(graph.inputs.map((input) => [input, b.input(input.name, input.type)]));
+  const now = (value: Value): Value => renewed.get(value) ?? value;
+  for (const node of graph.nodes) renewed.set(node.output, final.has(node) ? now((node.inputs as { x: Value }).x) : b.copy(node, mapOperands(node, now)));
+  return b.finish('float', graph.name, graph.outputs.map(({ name, value }) => ({ name, value: now(value) })));
+};
+
+export const openTrial = (whole: Graph<'float'>, { weights, activations, attention }: Widths, context: PassContext): Trial => {
+  const original = withoutFinalSoftmax(whole);
   const { samples } = context.calibration!;
   const count = affordable(original, FEWEST, MOST);
   const chosen = spreadSamples(samples, 0, 0.5, count);
@@ -79,7 +96,7 @@ export const openTrial = (original: Graph<'float'>, { weights, activations, atte
   };
   return {
     async sqnrDb(graph) {
-      const made = await quantised(graph).catch((cause: unknown) => {
+      const made = await quantised(withoutFinalSoftmax(graph)).catch((cause: unknown) => {
         if (cause instanceof CompileError && cause.kind === 'unsupported') return null;
         throw cause;
       });
