@@ -16,7 +16,7 @@ import { quantizeReal } from '../ir/quant.ts';
 import { mapGraph, mapOperands } from '../ir/rewrite.ts';
 import type { Tensor } from '../ir/type.ts';
 import { definePass } from './pass.ts';
-import { weightGrid, weightTensor } from './weight-grids.ts';
+import { nearestLevel, weightGrid, weightTensor } from './weight-grids.ts';
 
 export const formatOption = oneOf<WeightFormat>(
   'what codes of weights are: uniform: multiples of a step; codebook: places in a list of levels that fits all weights of the layer, at most 4 bits',
@@ -66,11 +66,4 @@ export const quantizeRows = (weight: Tensor, width: WeightWidth): Tensor => {
     return nearest === null ? quantizeReal(w, scale, 0, -most, most) : nearest(w / scale);
   });
   return weightTensor(grid, weight.type.shape, scales, codes);
-};
-
-/** The nearest of ascending levels; of two as near the upper one. */
-const nearestLevel = (levels: Int8Array) => (value: number): number => {
-  let at = 0;
-  while (at + 1 < levels.length && value >= (levels[at] + levels[at + 1]) / 2) at++;
-  return levels[at];
 };
