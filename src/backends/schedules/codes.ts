@@ -10,7 +10,6 @@
  *
  * What is left after the last span is a span with shorter blocks, so the whole takes bits/8 of a byte a code, rounded up once.
  */
-import { bitsOf, type DType } from '../../ir/dtype.ts';
 import { and, buffer, call, convert, fn, index, list, load, loop, moved, or, set, shl, shr, store, sub, variable } from '../../loops/build.ts';
 import type { Address, Buffer, Elem, Expr, Fn, Stmt, Var } from '../../loops/types.ts';
 import type { ScheduleContext } from './kernel.ts';
@@ -19,7 +18,6 @@ import { vectorLanes, type Target } from './target.ts';
 
 /** Widths as stored; 7 bits take a byte. */
 export type StoredBits = 2 | 3 | 4 | 5 | 6 | 8;
-export const storedBits = (dtype: DType): StoredBits => storedWidth(bitsOf(dtype));
 export const storedWidth = (bits: number): StoredBits => (bits > 6 ? 8 : Math.max(2, bits) as StoredBits);
 
 interface Plane {
