@@ -20,9 +20,9 @@ import { openJudge, type Judge } from './judge.ts';
 import { layersOf, tiedByReading, tiedHeads, type Layer } from './layers.ts';
 import { measures } from './measures.ts';
 import { frameOf, programmeOf, widthsOf, type Material, type Modelled } from './modelling.ts';
-import { isFeasible, type Assignment } from './programme.ts';
+import { isFeasible, type Assignment, type Programme } from './programme.ts';
 import { bestAmong, FEW_GROUPS, fittedSteps, judged, objectiveIn, refined, stepsAround, worseIn, type Comparison, type Objective, type Refinement } from './refine.ts';
-import { baseWidths, type LossTable } from './sensitivity.ts';
+import { baseWidths, stoodFor, type LossTable } from './sensitivity.ts';
 import { smallestWithin, type Dropped } from './smallest.ts';
 import { defaultSolverOptions, solve, type Engine, type Solution, type SolverOptions } from './solver.ts';
 import { narrowTables, withTableBits, type TableBits } from './tables.ts';
@@ -100,7 +100,7 @@ export const allocate = async (given: Graph<'float'>, request: AllocationRequest
   const counts = {
     composed,
     tried: affordable(WORK.tried, macs),
-    table: affordable(WORK.table, tailWork(graph, layers, (i) => useful[i].length)),
+    table: affordable(WORK.table, tailWork(graph, layers, (i) => useful[i].filter((widths) => !stoodFor(widths, useful[i])).length)),
     steps: affordable(WORK.steps, tailWork(graph, layers, () => STEPS)),
   };
   const all = await judgeOf(Math.max(...Object.values(counts)));
@@ -158,7 +158,7 @@ export interface Draft {
 }
 /** Ways to widths within limits; throws where none keeps them. */
 export interface Search {
-  /** what composed networks say is best: of the answers to each table and the widest uniform network */
+  /** what composed networks say is best: of the answers to each table, those among choices near the widest uniform network, and that one itself */
   start(meters: readonly Meter[], limits: readonly number[]): Promise<Draft>;
   /** the start, refined, as a whole network that really keeps the limits */
   fitting(meters: readonly Meter[]): Promise<Found>;
@@ -174,12 +174,17 @@ const openSearch = (workings: Workings, tables: readonly LossTable[], comparison
   const start: Search['start'] = async (meters, limits) => {
     const material = { ...workings, meters };
     const drafts: Draft[] = [];
+    const [uniform] = uniformsWithin(material, limits);
     for (const table of tables) {
       const model = programmeOf(material, table, limits);
       const solution = await solve(model.programme, engine, options);
       drafts.push({ name: table.name, table, model, assignment: solution.assignment, solution });
+      for (const wider of uniform === undefined ? [] : [NEAR_BITS, 0]) {
+        const { programme, choices } = besides(model, uniform.assignment, wider);
+        const near = await solve(programme, engine, options);
+        drafts.push({ name: `${table.name} near ${uniform.name}`, table, model, assignment: near.assignment.map((choice, g) => choices[g][choice]), solution });
+      }
     }
-    const [uniform] = uniformsWithin(material, limits);
     if (uniform !== undefined) drafts.push({ ...uniform, table: tables[0], solution: drafts[0].solution });
     const judgements = await Promise.all(drafts.map(({ model, assignment }) => judged(comparison, widthsOf(material, model, assignment))));
     objective ??= objectiveIn(judgements.at(-1)!);
@@ -234,6 +239,23 @@ const openSearch = (workings: Workings, tables: readonly LossTable[], comparison
       return null;
     },
   };
+};
+
+/** How far from the bits of a uniform network a programme near it may go. */
+const NEAR_BITS = 1;
+
+/**
+ * The programme with choices near those of an assignment alone: of many choices some look better than they are, for their losses are
+ * measured on few samples, and the best of all is likely such a one. `wider`: bits that a layer may have more; with none, formats and the few
+ * layers that pay for them are all there is to choose. `choices`: which of all choices each group has left.
+ */
+const besides = ({ programme, options }: Modelled, assignment: Assignment, wider: number): { readonly programme: Programme; readonly choices: readonly (readonly number[])[] } => {
+  const choices = options.map((list, g) => [...list.keys()].filter((choice) => list[choice].every(({ weights, activations }, m) => {
+    const own = list[assignment[g]][m];
+    const more = (weights?.bits ?? 0) - (own.weights?.bits ?? 0);
+    return activations === own.activations && more >= -NEAR_BITS && more <= wider;
+  })));
+  return { choices, programme: { ...programme, groups: programme.groups.map((group, g) => ({ ...group, choices: choices[g].map((choice) => group.choices[choice]) })) } };
 };
 
 /** Networks with one width of weights throughout that keep the limits, the widest first; kept layers keep theirs. */

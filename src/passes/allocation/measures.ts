@@ -118,7 +118,7 @@ export const split: Measure = {
     const { judge, choices } = probe;
     if (judge.classes === null) return measured.tables(probe);
     const found = await oneAtATime(probe);
-    const [content, quality] = [increases(found, choices, (one) => one.kl!), increases(found, choices, (one) => one.noise)];
+    const [content, quality] = [increases(found, probe, (one) => one.kl!), increases(found, probe, (one) => one.noise)];
     const sum = (own: ReadonlyMap<string, number>): number => [...own.values()].reduce((a, b) => a + b, 0);
     const [units, other] = [content, quality].map((list) => list.reduce((all, own) => all + sum(own), 0) || 1);
     const isContent = choices.map((_, i) => sum(content[i]) / units >= sum(quality[i]) / other);

@@ -6,6 +6,7 @@
 import { constantOf, type Graph, type Value } from '../../ir/graph.ts';
 import { printWeights, type WeightWidth } from '../../ir/ops/widths.ts';
 import type { Tensor } from '../../ir/type.ts';
+import { dequantized } from '../../calibration/executor.ts';
 import { frontierBytes, openFrontier, type Frontier } from '../../calibration/frontier.ts';
 import { quadraticForm, type QuadraticForm } from '../../numerics/quadratic-form.ts';
 import { dampingShare, deepestPlanes } from '../fit-weights.ts';
@@ -16,8 +17,13 @@ import { layerSums } from '../reconstruction/layer-sums.ts';
 import { weightGrid, weightTensor } from '../weight-grids.ts';
 import type { Layer } from './layers.ts';
 
+export interface Rounding {
+  readonly weight: Tensor;
+  /** of the error in the weights under the moments of what they multiply; in its own unit where the pipeline rounds to the nearest code */
+  readonly loss: number;
+}
 /** Weights of a layer by their width, as `printWeights` writes it. */
-export type Roundings = ReadonlyMap<string, Tensor>;
+export type Roundings = ReadonlyMap<string, Rounding>;
 
 /** Samples, rows for each number of a row, and steps of a channel: fewer than for the network that comes out, for only widths are compared. */
 const SAMPLES = 32;
@@ -33,7 +39,10 @@ export const roundWeights = (graph: Graph<'float'>, layers: readonly Layer[], of
   const found = new Map<string, Roundings>();
   const weighted = new Map(layers.filter(({ parameters }) => parameters > 0).map((layer) => [layer.node, layer]));
   const fitted = context.rest.find(({ pass }) => pass.name === 'fit-weights')?.options as { readonly damping?: number } | undefined;
-  const plain = (weight: Tensor): Roundings => new Map(offered.map((width) => [printWeights(width), quantizeRows(weight, width)]));
+  const plain = (weight: Tensor): Roundings => new Map(offered.map((width) => {
+    const rounded = quantizeRows(weight, width);
+    return [printWeights(width), { weight: rounded, loss: squaredError(weight, rounded) }];
+  }));
   if (fitted === undefined) {
     for (const { name, node } of weighted.values()) found.set(name, plain(weightOf(node)));
     return found;
@@ -53,6 +62,11 @@ export const roundWeights = (graph: Graph<'float'>, layers: readonly Layer[], of
     frontier.settle(node, frontier.evaluate(node));
   }
   return found;
+};
+
+const squaredError = (exact: Tensor, rounded: Tensor): number => {
+  const found = dequantized(rounded).data as Float32Array;
+  return (exact.data as Float32Array).reduce((sum, w, i) => sum + (w - found[i]) ** 2, 0);
 };
 
 const weightOf = ({ inputs }: Layer['node']): Tensor => constantOf(inputs['weight'] as Value)!;
@@ -90,11 +104,13 @@ const rounded = (weight: Tensor, { depth, outputs }: LayerRows, groups: readonly
   return new Map(offered.map((width) => {
     const grid = weightGrid(width, () => rows.map(({ row, group }) => ({ row, importances: group.variances })));
     const codes = new Int8Array(real.length);
+    let loss = 0;
     const scales = rows.map(({ row, group }, channel) => {
       const found = group.form.roundRow(row, grid.steps(row, STEPS), grid.levels);
       codes.set(found.codes, channel * depth);
+      loss += found.loss;
       return found.step;
     });
-    return [printWeights(width), weightTensor(grid, weight.type.shape, scales, codes)];
+    return [printWeights(width), { weight: weightTensor(grid, weight.type.shape, scales, codes), loss }];
   }));
 };

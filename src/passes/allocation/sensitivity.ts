@@ -73,6 +73,7 @@ export const oneAtATime = async ({ layers, choices, variants, judge, remember, p
     for (const widths of choices[i]) {
       const key = printWidths(widths);
       progress(done++, total);
+      if (stoodFor(widths, choices[i])) continue;
       const same = (widths.weights?.bits ?? 8) === 8 && widths.activations === 8;
       own.set(key, same ? base : await remember(`${layer.name} ${key}`, async () => (widths.activations === baseWidths.activations
         ? tails.of(await variants.withWeight(baseGraph, layer, widths.weights!), layer.name) : judge.of(await variants.composed(changed(layer, widths, layers))))));
@@ -86,11 +87,25 @@ export const oneAtATime = async ({ layers, choices, variants, judge, remember, p
 const changed = (layer: Layer, widths: ChosenWidths, layers: readonly Layer[]): Widths =>
   new Map(layers.map(({ name, parameters }) => [name, name === layer.name ? widths : parameters > 0 ? baseWidths : { weights: null, activations: baseWidths.activations }]));
 
+const withUniform = ({ weights, activations }: ChosenWidths): ChosenWidths => ({ weights: uniformWidth(weights!.bits), activations });
+/** Whether uniform codes of the same bits are measured in place of a codebook: the two differ by less than a measurement can tell. */
+export const stoodFor = (widths: ChosenWidths, choices: readonly ChosenWidths[]): boolean =>
+  widths.weights?.format === 'codebook' && choices.some((other) => printWidths(other) === printWidths(withUniform(widths)));
+
 /** Increases over the base, at least this share of it: a measurement cannot tell less from none. */
 const LEAST_SHARE = 1e-4;
-export const increases = ({ base, layers }: OneAtATime, choices: Probe['choices'], of: (judgement: Judgement) => number): readonly ReadonlyMap<string, number>[] => {
+/** What each choice adds to the base; a codebook what uniform codes of its bits do, times by how much its own rounding loses less or more. */
+export const increases = ({ base, layers: judgements }: OneAtATime, { layers, choices, variants }: Probe, of: (judgement: Judgement) => number): readonly ReadonlyMap<string, number>[] => {
   const floor = LEAST_SHARE * Math.max(of(base), 1e-12);
-  return layers.map((own, i) => monotone(choices[i], new Map([...own].map(([key, one]) => [key, one === base ? 0 : Math.max(floor, of(one) - of(base))]))));
+  return judgements.map((own, i) => {
+    const found = new Map([...own].map(([key, one]) => [key, one === base ? 0 : Math.max(floor, of(one) - of(base))]));
+    for (const widths of choices[i].filter((one) => stoodFor(one, choices[i]))) {
+      const uniform = withUniform(widths);
+      const share = variants.ownLoss(layers[i], widths.weights!) / Math.max(variants.ownLoss(layers[i], uniform.weights!), Number.MIN_VALUE);
+      found.set(printWidths(widths), Math.max(floor, found.get(printWidths(uniform))! * Math.min(share, 4)));
+    }
+    return monotone(choices[i], found);
+  });
 };
 
 export const measured: Measure = {
@@ -98,8 +113,8 @@ export const measured: Measure = {
   summary: 'what the outputs lose when one layer at a time gets other widths in the 8-bit network (CalibTIP, Hubara et al. 2021)',
   async tables(probe) {
     const found = await oneAtATime(probe);
-    const noise: LossTable = { name: 'measured noise', loss: byKey(increases(found, probe.choices, (one) => one.noise)) };
-    return probe.judge.classes === null ? [noise] : [{ name: 'measured kl', loss: byKey(increases(found, probe.choices, (one) => one.kl!)) }, noise];
+    const noise: LossTable = { name: 'measured noise', loss: byKey(increases(found, probe, (one) => one.noise)) };
+    return probe.judge.classes === null ? [noise] : [{ name: 'measured kl', loss: byKey(increases(found, probe, (one) => one.kl!)) }, noise];
   },
 };
 

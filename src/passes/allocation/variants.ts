@@ -13,7 +13,7 @@ import { dequantized } from '../../calibration/executor.ts';
 import { biasName, shiftedBias } from '../correct-bias.ts';
 import type { PassContext } from '../pass.ts';
 import { withWidths, type Layer } from './layers.ts';
-import { roundWeights, type Roundings } from './roundings.ts';
+import { roundWeights, type Rounding, type Roundings } from './roundings.ts';
 
 /** Widths of every layer, by its name. */
 export type Widths = ReadonlyMap<string, ChosenWidths>;
@@ -28,6 +28,8 @@ export interface Variants {
   withWeight(base: Graph<'quant'>, layer: Layer, width: WeightWidth): Promise<Graph<'quant'>>;
   /** the rounded weight of a layer */
   weight(layer: Layer, width: WeightWidth): Tensor;
+  /** loss of rounding a layer's weights, comparable between the widths of that layer */
+  ownLoss(layer: Layer, width: WeightWidth): number;
   /** as the pipeline makes it */
   quantized(widths: Widths): Promise<Graph<'quant'>>;
   /** as the pipeline makes it with weights fitted in haste: weights make up for each other as they will, and it takes a third of the time */
@@ -42,7 +44,7 @@ const MEAN_SAMPLES = 64;
 const HASTE = { samples: 32, steps: 6, damping: 0.02 };
 
 /** Steps that composing takes the place of. */
-const rounding: ReadonlySet<string> = new Set(['fit-weights', 'quantize-weights', 'correct-bias']);
+const roundingPasses: ReadonlySet<string> = new Set(['fit-weights', 'quantize-weights', 'correct-bias']);
 
 /** `offered`: widths of weights that may be asked for. */
 export const openVariants = (graph: Graph<'float'>, layers: readonly Layer[], offered: readonly WeightWidth[], context: PassContext): Variants => {
@@ -66,7 +68,7 @@ export const openVariants = (graph: Graph<'float'>, layers: readonly Layer[], of
     return made;
   };
   let roundings: ReadonlyMap<string, Roundings> | null = null;
-  const weight = ({ name }: Layer, width: WeightWidth): Tensor => (roundings ??= roundWeights(graph, layers, offered, context)).get(name)!.get(printWeights(width))!;
+  const rounding = ({ name }: Layer, width: WeightWidth): Rounding => (roundings ??= roundWeights(graph, layers, offered, context)).get(name)!.get(printWeights(width))!;
   const byName = new Map(layers.map((layer) => [layer.name, layer]));
   const corrects = context.rest.some(({ pass }) => pass.name === 'correct-bias' || pass.name === 'fit-weights');
   /** every layer of a quantised graph with the weight of this width, unless it has it already; null: leave the layer alone */
@@ -76,7 +78,7 @@ export const openVariants = (graph: Graph<'float'>, layers: readonly Layer[], of
       const layer = byName.get(own.output.name);
       const width = layer === undefined || layer.parameters === 0 ? null : widthFor(layer);
       if (layer === undefined || width === null) return null;
-      const [before, after] = [constantOf(own.inputs['weight'] as Value)!, weight(layer, width)];
+      const [before, after] = [constantOf(own.inputs['weight'] as Value)!, rounding(layer, width).weight];
       const mean = means?.get((layer.node.inputs['x'] as Value).name);
       const bias = mean === undefined ? {} : { bias: b.constant(biasName(own), shiftedBias(own, keptMeans(own, before, after, mean))) };
       return b.copy(own, { ...mapOperands(own, now), weight: b.constant((own.inputs['weight'] as Value).name, after), ...bias });
@@ -86,7 +88,7 @@ export const openVariants = (graph: Graph<'float'>, layers: readonly Layer[], of
   const acting = new Map<string, Promise<Graph<'quant'>>>();
   const activated = (widths: Widths): Promise<Graph<'quant'>> => {
     const key = layers.map(({ name }) => widths.get(name)!.activations).join(' ');
-    const found = acting.get(key) ?? through<Graph<'quant'>>(marked(widths), 'quant', { skipped: rounding });
+    const found = acting.get(key) ?? through<Graph<'quant'>>(marked(widths), 'quant', { skipped: roundingPasses });
     if (!acting.has(key) && acting.size < MOST_KNOWN) acting.set(key, found);
     return found;
   };
@@ -99,7 +101,9 @@ export const openVariants = (graph: Graph<'float'>, layers: readonly Layer[], of
     return found;
   };
   return {
-    composed, uniform, weight,
+    composed, uniform,
+    weight: (layer, width) => rounding(layer, width).weight,
+    ownLoss: (layer, width) => rounding(layer, width).loss,
     withWeight: (base, layer, width) => reweighted(base, (other) => (other.name === layer.name ? width : null)),
     quantized: (widths) => through(marked(widths), 'quant'),
     sketched: (widths) => through(marked(widths), 'quant', { haste: true }),
