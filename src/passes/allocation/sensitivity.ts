@@ -94,6 +94,8 @@ export const stoodFor = (widths: ChosenWidths, choices: readonly ChosenWidths[])
 
 /** Increases over the base, at least this share of it: a measurement cannot tell less from none. */
 const LEAST_SHARE = 1e-4;
+/** Share of what a layer should lose that it is taken to lose where less was measured. */
+const EXPECTED_SHARE = 0.5;
 /** What each choice adds to the base; a codebook what uniform codes of its bits do, times by how much its own rounding loses less or more. */
 export const increases = ({ base, layers: judgements }: OneAtATime, { layers, choices, variants }: Probe, of: (judgement: Judgement) => number): readonly ReadonlyMap<string, number>[] => {
   const floor = LEAST_SHARE * Math.max(of(base), 1e-12);
@@ -103,6 +105,14 @@ export const increases = ({ base, layers: judgements }: OneAtATime, { layers, ch
       const uniform = withUniform(widths);
       const share = variants.ownLoss(layers[i], widths.weights!) / Math.max(variants.ownLoss(layers[i], uniform.weights!), Number.MIN_VALUE);
       found.set(printWidths(widths), Math.max(floor, found.get(printWidths(uniform))! * Math.min(share, 4)));
+    }
+    // the fewest bits stand out most from the noise of measuring: by what rounding itself loses, they tell what the others lose at least
+    const weighted = choices[i].filter(({ weights, activations }) => weights !== null && activations === baseWidths.activations);
+    const least = weighted.reduce<ChosenWidths | null>((fewest, one) => (fewest === null || one.weights!.bits < fewest.weights!.bits ? one : fewest), null);
+    for (const widths of weighted.filter((one) => one.weights!.bits < baseWidths.weights.bits)) {
+      const share = variants.ownLoss(layers[i], widths.weights!) / Math.max(variants.ownLoss(layers[i], least!.weights!), Number.MIN_VALUE);
+      const expected = found.get(printWidths(least!))! * Math.min(1, share);
+      found.set(printWidths(widths), Math.max(found.get(printWidths(widths))!, EXPECTED_SHARE * expected));
     }
     return monotone(choices[i], found);
   });
