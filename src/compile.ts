@@ -128,8 +128,9 @@ export const pipelineFor = (options: Pick<CompileOptions, 'pipeline' | 'bits' | 
   return withoutPasses(pipeline, options.disabledPasses ?? []);
 };
 
-/** The pipeline with its rescaling factors narrowed, for all targets alike, to what the narrowest multiplier among them takes. */
-const forMultipliers = (pipeline: Pipeline, backends: readonly Backend[]): Pipeline => {
+/** The pipeline with rescales left in 64 bits, and their factors narrowed to what the narrowest multiplier takes, for all targets alike. */
+const forMultipliers = (given: Pipeline, backends: readonly Backend[]): Pipeline => {
+  const pipeline = backends.every(({ rescalesWords = true }) => rescalesWords) ? given : given.filter(({ pass }) => pass !== 'rescale-in-words');
   const bits = Math.min(31, ...backends.map(({ multiplierBits }) => multiplierBits ?? 31));
   const lowers = pipeline.some(({ pass }) => pass === 'lower-to-kernels');
   const narrowed = pipeline.some(({ pass, options }) => pass === 'narrow-multipliers' && Number(options['bits'] ?? 31) <= bits);

@@ -1,12 +1,13 @@
 /**
  * `certificate.json`: evidence that a compiled program computes with integers and never divides. Three scans: the kernel graph (no
- * real type, every accumulator inside its proven interval), the WebAssembly (every instruction decoded), the C (every token outside
+ * real type, every accumulator inside its proven interval, every rescale in words with its proven error), the WebAssembly (every instruction decoded), the C (every token outside
  * comments). Host code, which turns real numbers into codes before and after the program, is not part of it: the `.mjs` module, and
  * the scale macros of the C header, which no C file uses.
  */
 import type { Artefact } from '../backends/backend.ts';
 import { isInteger } from '../ir/dtype.ts';
 import type { Graph } from '../ir/graph.ts';
+import { WORDS_ERROR_UNIT } from '../ir/ops/kernel-requantize.ts';
 import { verify } from '../ir/verify.ts';
 import { scan } from '../wasm/index.ts';
 
@@ -16,6 +17,11 @@ export interface AccumulatorProof {
   readonly low: number;
   readonly high: number;
   readonly spareBits: number;
+}
+/** A rescale in 32-bit words, and how far it is proven to stay from the real numbers before it rounds, in steps of its output. */
+export interface RescaleProof {
+  readonly name: string;
+  readonly error: number;
 }
 export interface FileScan {
   readonly path: string;
@@ -28,7 +34,7 @@ export interface FileScan {
 }
 export interface Certificate {
   readonly integerOnly: boolean;
-  readonly graph: { readonly nodes: number; readonly realValues: readonly string[]; readonly faults: readonly string[]; readonly accumulators: readonly AccumulatorProof[] };
+  readonly graph: { readonly nodes: number; readonly realValues: readonly string[]; readonly faults: readonly string[]; readonly accumulators: readonly AccumulatorProof[]; readonly rescalesInWords?: readonly RescaleProof[] };
   readonly files: readonly FileScan[];
 }
 
@@ -40,7 +46,7 @@ export const certify = (graph: Graph<'kernel'>, files: readonly Artefact[]): Cer
   const clean = scans.every(({ float, division }) => Object.keys(float).length === 0 && Object.keys(division).length === 0);
   return {
     integerOnly: clean && realValues.length === 0 && faults.length === 0,
-    graph: { nodes: graph.nodes.length, realValues, faults, accumulators: accumulatorsOf(graph) },
+    graph: { nodes: graph.nodes.length, realValues, faults, accumulators: accumulatorsOf(graph), ...rescalesOf(graph) },
     files: scans,
   };
 };
@@ -53,6 +59,11 @@ const accumulatorsOf = (graph: Graph<'kernel'>): readonly AccumulatorProof[] => 
   const [low, high] = bound as readonly number[];
   return [{ name: output.name, low, high, spareBits: 32 - signedBits(low, high) }];
 });
+
+const rescalesOf = (graph: Graph<'kernel'>): Pick<Certificate['graph'], 'rescalesInWords'> => {
+  const proofs = graph.nodes.flatMap(({ op, attrs, output }) => (op === 'requantize_words' ? [{ name: output.name, error: Number(attrs['error']) * WORDS_ERROR_UNIT }] : []));
+  return proofs.length === 0 ? {} : { rescalesInWords: proofs };
+};
 
 /** Bits of the narrowest two's complement that holds [low, high]. */
 const signedBits = (low: number, high: number): number => {

@@ -48,6 +48,8 @@ export interface Backend {
   configure?(setting: string): Backend;
   /** bits of the greatest rescaling factor, without its sign, where the target multiplies by fewer than 31 */
   readonly multiplierBits?: number;
+  /** false where the target rescales with 64-bit sums only */
+  readonly rescalesWords?: boolean;
   emit(program: Program, options: EmitOptions): Emission | Promise<Emission>;
   /** the costs of the program without making its files; a target without it is not asked when bits are chosen */
   price?(program: Program): ProgramPrice;

@@ -39,7 +39,7 @@ export interface Grouping {
 export const bytesOf = (value: Value): number => sizeOf(value.type.shape) * storageBytes(value.type.dtype);
 
 const accumulating: ReadonlySet<string> = new Set(['conv_acc', 'linear_acc', 'matmul_acc', 'sum_pool', 'reduce_sum']);
-const rescaling: ReadonlySet<string> = new Set(['requantize', 'requantize_add']);
+const rescaling: ReadonlySet<string> = new Set(['requantize', 'requantize_words', 'requantize_add']);
 
 export const groupSteps = (graph: Graph): Grouping => {
   const uses = useCounts(graph);

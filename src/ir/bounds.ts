@@ -141,6 +141,16 @@ const arms: { readonly [K in KernelNode['op']]: Rule<Extract<KernelNode, { reado
       return clampCode(dyadicWords(code * 2 ** preShift, entry(muls, c), highOf(add), lowOf(add), shift), low, high);
     });
   },
+  requantize_words: ({ inputs: { x, mul, add }, attrs: { drop, shift, low, high } }, of) => {
+    const [muls, adds] = [words(mul), words(add)];
+    if (muls === null || adds === null) return interval(low, high);
+    const codes = of(x);
+    return perChannel(Math.max(codes.low.length, muls.length, adds.length), (c, greatest) => {
+      const factor = entry(muls, c);
+      const code = Math.floor(entry(greatest === factor >= 0 ? codes.high : codes.low, c) / 2 ** drop);
+      return clampCode(Math.floor((code * factor + entry(adds, c)) / 2 ** shift), low, high);
+    });
+  },
   requantize_add: ({ inputs: { x, y, mulX, mulY, add }, attrs: { shift, low, high } }, of) => {
     const [mulsX, mulsY, adds] = [words(mulX), words(mulY), longs(add)];
     if (mulsX === null || mulsY === null || adds === null) return interval(low, high);

@@ -182,7 +182,7 @@ const checkKernels = (graph: Graph, report: Report): void => {
 
 /** Operands whose values the proofs and the backends need at compile time. */
 const constantSlots: Partial<Readonly<Record<KernelNode['op'], readonly string[]>>> = {
-  conv_acc: ['weight'], linear_acc: ['weight'], requantize: ['mul', 'add'], requantize_add: ['mulX', 'mulY', 'add'], table: ['values'],
+  conv_acc: ['weight'], linear_acc: ['weight'], requantize: ['mul', 'add'], requantize_words: ['mul', 'add'], requantize_add: ['mulX', 'mulY', 'add'], table: ['values'],
   table_interpolated: ['values'], softmax: ['fine', 'coarse'], attention_int: ['mask', 'exp'], layer_norm_int: ['mul', 'add'],
 };
 
@@ -261,6 +261,19 @@ const rules: { readonly [K in KernelNode['op']]?: Rule<Extract<KernelNode, { rea
     const interval: Interval = { low: low.map((v) => v * 2 ** preShift), high: high.map((v) => v * 2 ** preShift) };
     if (!fitsWord(...hullOf(interval))) return check.fault('LB0220', `x shifted left by ${preShift} does not fit 32 bits`);
     rescaling([{ interval, muls }], dataOf(add), shift, check);
+  },
+  requantize_words: ({ inputs: { x, mul, add }, attrs: { drop } }, { of, fault }) => {
+    const [muls, adds] = [dataOf<number>(mul), dataOf<number>(add)];
+    positive(muls, { of, fault });
+    const { low, high } = of(x);
+    const entry = (list: ArrayLike<number>, c: number): number => list[list.length === 1 ? 0 : c];
+    for (let c = 0; c < Math.max(low.length, muls.length, adds.length); c++) {
+      const product = (v: number): number => Math.floor(v / 2 ** drop) * entry(muls, c);
+      const [a, b] = [product(entry(low, c)), product(entry(high, c))];
+      const add = entry(adds, c);
+      // both products and both sums are below 2^53 wherever a product is below 2^52
+      if (!fitsWord(a, b) || !fitsWord(a + add, b + add)) return fault('LB0220', `channel ${c}: a product or a sum can leave 32 bits`);
+    }
   },
   requantize_add: ({ inputs: { x, y, mulX, mulY, add }, attrs: { shift } }, check) => {
     const alike = equalShapes(x.type.shape.slice(-1), y.type.shape.slice(-1));

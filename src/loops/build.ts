@@ -199,7 +199,7 @@ export const dyadic2 = (s: Operand, pairing: Pairing, x: Expr, mx: Operand, y: E
 
 // ---- statements
 
-export const set = (v: Var, e: Operand, options: { readonly pin?: boolean } = {}): Stmt => {
+export const set = (v: Var, e: Operand, options: { readonly pin?: boolean | 'address' } = {}): Stmt => {
   const value = lift(e, v.type);
   return sameType(v.type, value.type) ? { s: 'set', v, e: value, pin: options.pin ?? false } : refuse(`set ${v.name}: ${showType(v.type)} = ${showType(value.type)}`);
 };

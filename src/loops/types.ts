@@ -141,8 +141,11 @@ export type Expr = Var | { readonly type: Type } & (
 export type Mark = 'unroll' | 'parallel';
 
 export type Stmt =
-  /** `pin` keeps a C compiler from renaming an accumulator; other printers ignore it. */
-  | { readonly s: 'set'; readonly v: Var; readonly e: Expr; readonly pin: boolean }
+  /**
+   * `pin` keeps a C compiler from renaming an accumulator; other printers ignore it. A loaded vector may be pinned by its address: else
+   * the compiler would load it before a loop around, and keep it in a register that sums need.
+   */
+  | { readonly s: 'set'; readonly v: Var; readonly e: Expr; readonly pin: boolean | 'address' }
   /** The element of the buffer is the element of the value. */
   | { readonly s: 'store'; readonly at: Address; readonly e: Expr }
   | { readonly s: 'for'; readonly index: Index; readonly body: readonly Stmt[]; readonly mark: Mark | null }

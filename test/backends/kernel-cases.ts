@@ -7,7 +7,7 @@ import type { Value } from '../../src/ir/graph.ts';
 import { convAcc, linearAcc, matmulAcc } from '../../src/ir/ops/kernel-accumulate.ts';
 import { attentionInt, EXP_LENGTH, layerNormInt, softmax } from '../../src/ir/ops/kernel-normalize.ts';
 import { maxPool, reduceMax, reduceSum, sumPool } from '../../src/ir/ops/kernel-reduce.ts';
-import { clamp, requantize, requantizeAdd, requantizeMul } from '../../src/ir/ops/kernel-requantize.ts';
+import { clamp, requantize, requantizeAdd, requantizeMul, requantizeWords } from '../../src/ir/ops/kernel-requantize.ts';
 import { gatherRows, KNOTS, table, tableInterpolated } from '../../src/ir/ops/kernel-table.ts';
 import { concat, pad, reshape, slice, transpose } from '../../src/ir/ops/layout.ts';
 import { tensor, tensorType } from '../../src/ir/type.ts';
@@ -74,12 +74,27 @@ export const sceneOf = (b: Builder, name: string, seed: number): Scene => {
   };
 };
 
-type Ending = 'none' | 'one' | 'one-i16' | 'residual' | 'residual-i16' | 'table' | 'pre' | 'single' | 'relu' | 'u8';
+type Ending = 'none' | 'one' | 'one-i16' | 'residual' | 'residual-i16' | 'table' | 'pre' | 'single' | 'relu' | 'u8' | 'words' | 'words-drop';
+
+/** A rescale in words of sums up to `greatest`; the first channel goes to the limits of 32 bits, another may be dead. */
+const endedInWords = ({ b, dice, list }: Scene, acc: Value, greatest: number, drops: boolean): Value => {
+  const channels = staticShape(acc.type.shape).at(-1) ?? 1;
+  const drop = drops ? Math.max(3, Math.ceil(Math.log2(greatest)) - 18) : 0;
+  const most = Math.floor(greatest / 2 ** drop) + 1;
+  const shift = drops ? 19 : 21;
+  const muls = Array.from({ length: channels }, () => Math.floor(((1.3 * 127 * 2 ** shift) / most) * (0.5 + dice.between(0, 50) / 100)));
+  const adds = muls.map(() => dice.between(-9, 9) * 2 ** shift + 2 ** (shift - 1) + dice.between(-1000, 1000));
+  if (channels > 1 && dice.between(0, 3) === 0) muls[1] = 0;
+  muls[0] = Math.floor((2 ** 31 - 1 - Math.abs(adds[0])) / most);
+  const [low, high] = drops ? [-20, 100] : [-128, 127];
+  return b.emit(requantizeWords, { x: acc, mul: list('i32', muls), add: list('i32', adds) }, { drop, shift, error: 0, low, high });
+};
 
 /** A rescale of sums up to `greatest` that fills the output's range and beyond it. */
 const ended = (s: Scene, acc: Value, greatest: number, ending: Ending): Value => {
   const { b, dice } = s;
   if (ending === 'none') return acc;
+  if (ending === 'words' || ending === 'words-drop') return endedInWords(s, acc, greatest, ending === 'words-drop');
   const shape = staticShape(acc.type.shape);
   const channels = ending === 'single' ? 1 : shape.at(-1) ?? 1;
   const wide = ending === 'one-i16' || ending === 'residual-i16';
@@ -99,7 +114,7 @@ const ended = (s: Scene, acc: Value, greatest: number, ending: Ending): Value =>
   return ending === 'table' ? b.emit(table, { x: y, values: s.constant('i8', [256]) }, {}) : y;
 };
 
-const endings: readonly Ending[] = ['none', 'one', 'one-i16', 'residual', 'residual-i16', 'table', 'pre', 'single', 'relu', 'u8'];
+const endings: readonly Ending[] = ['none', 'one', 'one-i16', 'residual', 'residual-i16', 'table', 'pre', 'single', 'relu', 'u8', 'words', 'words-drop'];
 /** The greatest |sum| of `terms` products. */
 const reachOf = (terms: number, x: IntegerDType, weight: number): number => terms * Math.max(...rangeOf(x).map(Math.abs)) * weight;
 const bound = (greatest: number): readonly number[] => [-greatest, greatest];
@@ -231,7 +246,7 @@ const fixedCases: readonly Case[] = [
   matmulCase([2, 3, 21], [2, 70, 21], true, [3, 7], ['i8', 'u8'], 'one'), matmulCase([3, 21], [21, 70], false, [3, -5], ['u8', 'i8'], 'one'),
   matmulCase([70, 300], [300, 8], false, [1, 1], ['i8', 'i8'], 'one'),
   // element by element
-  ...(['one', 'one-i16', 'residual', 'table', 'pre', 'single', 'relu', 'u8'] as const).flatMap((ending) => (['i8', 'u8', 'i16', 'i32'] as const).map((dtype): Case => ({
+  ...(['one', 'one-i16', 'residual', 'table', 'pre', 'single', 'relu', 'u8', 'words', 'words-drop'] as const).flatMap((ending) => (['i8', 'u8', 'i16', 'i32'] as const).map((dtype): Case => ({
     name: `rescale ${dtype} ${ending}`,
     build: (s) => {
       const x = s.input(dtype, 3, 5, 13);
@@ -366,8 +381,10 @@ const fixedCases: readonly Case[] = [
   { name: 'part of a value as output', build: (s) => s.b.emit(slice, { x: s.b.emit(clamp, { x: s.input('i16', 9) }, { low: -5, high: 99 }) }, { axis: 0, start: 2, end: 7, step: 1 }) },
 ];
 
-/** Cases with sizes drawn from a seed. */
 const randomWeights = (dice: Dice, dtypes: readonly IntegerDType[]): Weights => (dice.between(0, 3) === 0 ? randomLevels(dice) : dice.pick(dtypes));
+/** Whether a case rescales in words, which machines that multiply to 64 bits alone refuse. */
+export const inWords = ({ name }: Case): boolean => name.includes('words');
+/** Cases with sizes drawn from a seed. */
 export const randomCases = (seed: number, count: number): readonly Case[] => {
   const dice = new Dice(seed);
   return Array.from({ length: count }, (): Case => {

@@ -56,6 +56,15 @@ describe('intervals', () => {
   });
 });
 
+it('of a requantize_words are the rescaled interval of each channel', () => {
+  const graph = parseGraph(`graph @g : kernel (%x: i32<1, -101..101>[1, 2]) -> (%y) {
+    %m = const [512, 0] : i32[2]
+    %c = const [512, 7168] : i32[2]
+    %y = requantize_words(%x, %m, %c) {drop: 1, shift: 10, error: 100, low: -128, high: 20} : i8[1, 2]
+  }`);
+  expect(boundOf(graph, 'y')).toEqual({ low: Float64Array.of(-25, 7), high: Float64Array.of(20, 7) });
+});
+
 /** One more kernel on a value [1, H, W, C] of bytes; the result is bytes of the same rank. */
 type Step = (b: Builder, x: Value, seed: number) => Value;
 const weights = (b: Builder, shape: readonly number[], seed: number): Value =>

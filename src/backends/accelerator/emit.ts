@@ -17,6 +17,7 @@ export const acceleratorFor = (machine: Machine): Backend => ({
   summary: `LB1 instructions for an accelerator (${machine.name})`,
   configure: (setting) => acceleratorFor(machineOf(setting)),
   multiplierBits: machine.multiplierBits,
+  rescalesWords: false,
   emit: (program: Program, { name }): Emission => {
     const compiled = compileProgram(program, machine);
     const schedule = scheduleOf(machine, compiled.program, simulate(compiled.program, machine, null), compiled.stepOf, program.steps);

@@ -246,6 +246,8 @@ class Scope implements CContext {
   /** the block where a variable is declared */
   private readonly homes = new Map<Var, readonly Stmt[]>();
   private readonly declared = new Set<Var>();
+  /** an address that stands in a variable of this name for now */
+  private redirected: { readonly at: Address; readonly name: string } | null = null;
   /** whether calls are steps after which threads meet */
   private readonly meeting: boolean;
   readonly range: Ranges;
@@ -343,6 +345,17 @@ class Scope implements CContext {
       ? e.op === 'add' && e.a === v ? this.plain(e.b) : e.op === 'dot' && e.d === 1 && e.acc === v ? `${this.expr(e.a)} * ${this.expr(e.b)}` : null
       : null;
     if (accumulates !== null) return [`${indent}${name} += ${accumulates};`, ...pinned];
+    if (pin === 'address' && e.op === 'load' && v.type.n > 1) {
+      const from = this.names.of({ name: `${name}_from` });
+      const place = this.pointer(e.at);
+      this.redirected = { at: e.at, name: from };
+      const value = this.plain(e);
+      this.redirected = null;
+      return [
+        `${indent}const ${ctypeOf(e.at.buffer.e)} *${from} = ${bare(place)};`, `${indent}LB_PIN("+r", ${from});`,
+        `${indent}${fresh ? `${this.typeOf(v.type)} ` : ''}${name} = ${value};`,
+      ];
+    }
     const value = v.type.n === 1 ? this.as(v.type.e, e) : this.plain(e);
     return [`${indent}${fresh ? `${this.typeOf(v.type)} ` : ''}${name} = ${value};`, ...pinned];
   }
@@ -368,6 +381,7 @@ class Scope implements CContext {
     return `${/^\w+$/.test(place) ? place : `(${place})`}[${position}]`;
   }
   pointer(a: Address): string {
+    if (a === this.redirected?.at) return this.redirected.name;
     const position = this.position(a);
     return position === '0' ? this.place(a.buffer) : `(${this.place(a.buffer)} + ${position})`;
   }

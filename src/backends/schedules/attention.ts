@@ -126,7 +126,7 @@ const sizesOf = ({ keys, depth, depthV, block }: Shape, target: Target): Sizes =
   };
 };
 
-const plain: RescaleClass = { kind: 'none', preShifted: false, wide: true, narrow: false, y: null, code: 'i32', natural: true, table: null, out: 'i32' };
+const plain: RescaleClass = { kind: 'none', preShifted: false, wide: true, narrow: false, drops: false, y: null, code: 'i32', natural: true, table: null, out: 'i32' };
 
 const attentionFn = ({ share, target }: ScheduleContext) => (name: string, shape: Shape): Fn => {
   const { batch, rows, keys, heads, depth, depthV, masked, block } = shape;

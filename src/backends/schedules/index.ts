@@ -17,7 +17,7 @@ import { softmax } from './softmax.ts';
 import type { Target } from './target.ts';
 
 export const schedules: { readonly [Op in KernelNode['op']]: Schedule } = {
-  conv_acc: conv, linear_acc: linear, matmul_acc: matmul, requantize, requantize_add: requantize, requantize_mul: requantizeMul, clamp, table,
+  conv_acc: conv, linear_acc: linear, matmul_acc: matmul, requantize, requantize_words: requantize, requantize_add: requantize, requantize_mul: requantizeMul, clamp, table,
   table_interpolated: tableInterpolated, gather_rows: gatherRows, max_pool: maxPool, sum_pool: sumPool, reduce_sum: reduceSum, reduce_max: reduceMax,
   softmax, attention_int: attention, layer_norm_int: layerNorm, reshape, transpose, concat, slice, pad,
 };
@@ -34,7 +34,7 @@ export const overwritable = (step: Step, target: Target, viewOf: (value: Value) 
     && step.operands.every((other) => other === value || viewOf(other).base !== viewOf(value).base);
   const read = (slot: string): readonly Value[] => (root.inputs[slot] === undefined ? [] : [root.inputs[slot] as Value]);
   switch (root.op) {
-    case 'requantize': case 'requantize_add': {
+    case 'requantize': case 'requantize_words': case 'requantize_add': {
       const [x, y] = [read('x'), read('y')];
       return x[0] === y[0] ? [] : [...x, ...y].filter(alone);
     }

@@ -5,7 +5,7 @@
 import type { Node, Value } from '../../ir/graph.ts';
 import { rangeOf, type IntegerDType } from '../../ir/dtype.ts';
 import { add, at, buffer, dyadic, dyadic2, load, lookup, moved, mul, parameter, set, shl, shr, variable } from '../../loops/build.ts';
-import type { Address, Buffer, Contents, Elem, Expr, Index, Stmt, Var } from '../../loops/types.ts';
+import type { Address, Buffer, Contents, Elem, Expr, Index, Pairing, Stmt, Var } from '../../loops/types.ts';
 import type { Step } from '../group.ts';
 import { constant, elemOf, limits, operand, packed, type Binding } from './kernel.ts';
 import type { Target } from './target.ts';
@@ -18,8 +18,10 @@ export interface RescaleClass {
   readonly preShifted: boolean;
   /** whether the shift is 32 or more */
   readonly wide: boolean;
-  /** whether the sum of a `requantize_add` and all its terms fit 32 bits, so that no 64-bit product is needed */
+  /** whether all products and sums fit 32 bits: of a `requantize_words`, and of a `requantize_add` whose terms are found to fit */
   readonly narrow: boolean;
+  /** whether the accumulator loses bits first */
+  readonly drops: boolean;
   /** element of the second operand */
   readonly y: Elem | null;
   /** element of the clamped codes */
@@ -35,24 +37,26 @@ export interface RescaleClass {
 interface RequantizeAttrs {
   readonly shift: number;
   readonly preShift?: number;
+  readonly drop?: number;
   readonly low: number;
   readonly high: number;
 }
 
 /** The rescale node of a step: of an accumulating root, or the root itself. */
 export const rescaleNode = ({ root, rescale }: Step): Node | null =>
-  rescale ?? (root.op === 'requantize' || root.op === 'requantize_add' ? root : null);
+  rescale ?? (root.op === 'requantize' || root.op === 'requantize_words' || root.op === 'requantize_add' ? root : null);
 
 export const rescaleClass = (step: Step): RescaleClass => {
   const out = elemOf(step.output.type.dtype);
   const node = rescaleNode(step);
-  if (node === null) return { kind: 'none', preShifted: false, wide: true, narrow: false, y: null, code: out, natural: true, table: null, out };
-  const { shift, preShift = 0, low, high } = node.attrs as unknown as RequantizeAttrs;
+  if (node === null) return { kind: 'none', preShifted: false, wide: true, narrow: false, drops: false, y: null, code: out, natural: true, table: null, out };
+  const { shift, preShift = 0, drop = 0, low, high } = node.attrs as unknown as RequantizeAttrs;
+  const sum = node.op === 'requantize_add';
   const code = elemOf(node.output.type.dtype);
   const [least, greatest] = limits(code);
   return {
-    kind: node.op === 'requantize' ? 'one' : 'two', preShifted: preShift > 0, wide: shift >= 32, narrow: node.op === 'requantize_add' && shift < 32 && fitsWords(node),
-    y: node.op === 'requantize' ? null : elemOf((node.inputs['y'] as Value).type.dtype),
+    kind: sum ? 'two' : 'one', preShifted: preShift > 0, wide: shift >= 32, narrow: node.op === 'requantize_words' || (sum && shift < 32 && fitsWords(node)),
+    drops: drop > 0, y: sum ? elemOf((node.inputs['y'] as Value).type.dtype) : null,
     code, natural: low === least && high === greatest, table: step.table === null ? null : out, out,
   };
 };
@@ -104,16 +108,15 @@ interface Constants {
  * `y` given = the buffer that holds the second operand (in place: the result's own).
  */
 export const makeRescale = (shape: RescaleClass, { pairing }: Target, lengths: { readonly channels: number; readonly y: number }, sharedY: Buffer | null = null): Rescale => {
-  const { kind, preShifted, wide, narrow, code, natural } = shape;
+  const { kind, preShifted, wide, narrow, drops, code, natural } = shape;
   const channels = kind === 'none' ? []
-    : kind === 'one' ? [buffer('mul', 'i32', lengths.channels, 'const'), buffer('add', 'i64', lengths.channels, 'const')]
-      : [buffer('mulX', 'i32', lengths.channels, 'const'), buffer('mulY', 'i32', lengths.channels, 'const'), buffer('add', narrow ? 'i32' : 'i64', lengths.channels, 'const')];
+    : [...(kind === 'one' ? ['mul'] : ['mulX', 'mulY']).map((factor) => buffer(factor, 'i32', lengths.channels, 'const')), buffer('add', narrow ? 'i32' : 'i64', lengths.channels, 'const')];
   const y = shape.y === null ? null : sharedY ?? buffer('y', shape.y, lengths.y, 'in');
   const table = shape.table === null ? null : buffer('table', shape.table, 256, 'const');
   const shift = parameter('shift', 'i32', wide ? 32 : 1, wide ? 62 : 31);
-  const preShift = parameter('preShift', 'i32', 0, 31);
+  const before = drops ? parameter('drop', 'i32', 0, 30) : preShifted ? parameter('preShift', 'i32', 0, 31) : null;
   const [low, high] = [parameter('low', 'i32', ...limits(code)), parameter('high', 'i32', ...limits(code))];
-  const values = kind === 'none' ? [] : [shift, ...(preShifted ? [preShift] : []), low, high];
+  const values = kind === 'none' ? [] : [shift, ...(before === null ? [] : [before]), low, high];
 
   const prepare = (run: number, lanes = run / 2): Prepared => {
     const bounds: Bounds = boundsOf(low, high, code, run, natural, lanes);
@@ -124,7 +127,7 @@ export const makeRescale = (shape: RescaleClass, { pairing }: Target, lengths: {
         const setup: Stmt[] = [];
         const kept = (e: Expr): Expr => {
           const v = variable('k', e.type.e, e.type.n);
-          setup.push(set(v, e, { pin: e.type.n > 1 }));
+          setup.push(set(v, e, { pin: e.type.n > 1 && (narrow && kind === 'one' ? 'address' : true) }));
           return v;
         };
         const factors = channels.slice(0, -1).map((one) => {
@@ -143,7 +146,7 @@ export const makeRescale = (shape: RescaleClass, { pairing }: Target, lengths: {
         if (kind === 'none') return writeWords(to, sums);
         const other = second === null ? { setup: [], parts: [] } : readWords(second.from, second.stride, run, lanes);
         const scaled = sums.map((sum, i) => (kind === 'one'
-          ? dyadic(shift, pairing, preShifted ? shl(sum, preShift) : sum, factors[0][i], addends[i])
+          ? rescaled(shape, pairing, sum, before, factors[0][i], addends[i], shift)
           : narrow ? shr(add(add(mul(sum, factors[0][i]), mul(other.parts[i], factors[1][i])), addends[i][0]), shift)
             : dyadic2(shift, pairing, sum, factors[0][i], other.parts[i], factors[1][i], addends[i])));
         const pins = run === 1 && !narrow ? scaled.map(pinned) : null;
@@ -156,6 +159,12 @@ export const makeRescale = (shape: RescaleClass, { pairing }: Target, lengths: {
     };
   };
   return { channels, y: sharedY === null ? y : null, table, values, buffers: [...channels, ...(y !== null && sharedY === null ? [y] : []), ...(table === null ? [] : [table])], prepare };
+};
+
+/** One sum by its factor; `before`: how far it is shifted first. The addend is one word, or what `dyadic` reads. */
+export const rescaled = ({ narrow, drops }: RescaleClass, pairing: Pairing, sum: Expr, before: Expr | null, factor: Expr, addend: readonly Expr[], shift: Expr): Expr => {
+  const moved = before === null ? sum : drops ? shr(sum, before) : shl(sum, before);
+  return narrow ? shr(add(mul(moved, factor), addend[0]), shift) : dyadic(shift, pairing, moved, factor, addend);
 };
 
 /** A scalar dyadic kept scalar: compilers would emulate 64-bit vector products where one machine multiply does. */
@@ -180,7 +189,7 @@ export const rescaleBindings = (step: Step, withY: boolean, layout: <T extends C
     return packed(value.name, layout(asWords ? Int32Array.from(entries as BigInt64Array, Number) : entries));
   };
   const { narrow } = rescaleClass(step);
-  const scale = node.op === 'requantize' ? [list('mul'), list('add')] : [list('mulX'), list('mulY'), list('add', narrow)];
+  const scale = node.op === 'requantize_add' ? [list('mulX'), list('mulY'), list('add', narrow)] : [list('mul'), list('add')];
   const y = node.op === 'requantize_add' && withY ? [operand(node.inputs['y'] as Value)] : [];
   return [...scale, ...y, ...(step.table === null ? [] : [operand(step.table.inputs['values'] as Value)])];
 };
@@ -188,6 +197,6 @@ export const rescaleBindings = (step: Step, withY: boolean, layout: <T extends C
 export const rescaleValues = (step: Step): readonly number[] => {
   const node = rescaleNode(step);
   if (node === null) return [];
-  const { shift, preShift = 0, low, high } = node.attrs as unknown as RequantizeAttrs;
-  return [shift, ...(preShift > 0 ? [preShift] : []), low, high];
+  const { shift, preShift = 0, drop = 0, low, high } = node.attrs as unknown as RequantizeAttrs;
+  return [shift, ...[drop, preShift].filter((bits) => bits > 0), low, high];
 };

@@ -9,10 +9,10 @@
  * Interleaving and packing work per 16 bytes, and the second undoes the order that the first leaves behind: lane l of sum v is channel
  * 4·V·⌊l/4⌋ + 4·v + l mod 4 of the block, V sums in all, and the packed codes stand in order. Weights and constants follow the lanes.
  */
-import { at, broadcast, buffer, bytesOf, convert, dot, dyadic, fn, index, list, load, loop, max, min, narrow, pack, set, shl, store, variable, zero, zip } from '../../loops/build.ts';
+import { at, broadcast, buffer, bytesOf, convert, dot, fn, index, list, load, loop, max, min, narrow, pack, set, store, variable, zero, zip } from '../../loops/build.ts';
 import type { Contents, Elem, Expr, Fn, Index, Stmt, Var } from '../../loops/types.ts';
 import { emptyLike } from './kernel.ts';
-import { makeRescale, tableEntry, type RescaleClass } from './rescale.ts';
+import { makeRescale, rescaled, tableEntry, type RescaleClass } from './rescale.ts';
 import type { Target } from './target.ts';
 import { inLaneOrder } from './words.ts';
 
@@ -124,7 +124,7 @@ export const slidingRow = (name: string, { window, x: codes, bandRow, rescale: e
   const rescale = makeRescale(ending, target, { channels: length, y: 0 });
   const [muls, adds] = rescale.channels;
   const shift = rescale.values[0];
-  const preShift = ending.preShifted ? rescale.values[1] : null;
+  const shiftedBy = ending.preShifted || ending.drops ? rescale.values[1] : null;
   const [low, high] = rescale.values.slice(-2);
   const slide = stride === 1 && dilations[1] === 1;
   /** whether a row stays near the core while block after block passes over it */
@@ -143,7 +143,7 @@ export const slidingRow = (name: string, { window, x: codes, bandRow, rescale: e
       return v;
     };
     const factors = list(joint, (v) => keep('mul', constant(muls, v * lanes, lanes)));
-    const addends = list(joint, (v) => list(2, (h) => keep('add', constant(adds, v * lanes + (h * lanes) / 2, lanes / 2))));
+    const addends = list(joint, (v) => (ending.narrow ? [keep('add', constant(adds, v * lanes, lanes))] : list(2, (h) => keep('add', constant(adds, v * lanes + (h * lanes) / 2, lanes / 2)))));
     const starts = list(joint, (v) => (rebased ? keep('start', constant(first, v * lanes, lanes)) : zero('i32', lanes)));
     const bounds = ending.natural ? null : [keep('least', broadcast(convert(ending.code, low), n)), keep('greatest', broadcast(convert(ending.code, high), n))];
 
@@ -173,7 +173,7 @@ export const slidingRow = (name: string, { window, x: codes, bandRow, rescale: e
       const totals = sums.map((v, i) => set(v, starts[i]));
       const products = bundles.flatMap(({ x, group }, number) => sums.map((v, i) =>
         set(v, dot(joint, v, group === 'last' ? used[x].paired[i] : used[x].joined[group * joint + i], weightAt(number, i)))));
-      const scaled = sums.map((v, i) => dyadic(shift, target.pairing, preShift === null ? v : shl(v, preShift), factors[i], addends[i]));
+      const scaled = sums.map((v, i) => rescaled(ending, target.pairing, v, shiftedBy, factors[i], addends[i], shift));
       const packed = joint === 4 ? pack(ending.code, pack('i16', scaled[0], scaled[1]), pack('i16', scaled[2], scaled[3])) : narrow(ending.code, pack('i16', scaled[0], scaled[1]));
       const codes = variable('codes', ending.code, n);
       const to = at(result, start + pixel * channels, [block, n], ...terms.map(([i, size]) => [i, size * channels] as const));

@@ -43,6 +43,41 @@ export const requantize = defineOp({
   },
 });
 
+/** What 1 in `error` of a `requantize_words` stands for, in steps of the output, and the most that `error` may be: a 32nd of a step. */
+export const WORDS_ERROR_UNIT = 2 ** -20;
+export const MOST_WORDS_ERROR = 2 ** 15;
+
+/**
+ * y = clamp(((x >> drop)·mul[c] + add[c]) >> shift, low, high), all in 32 bits. It stands in for a `requantize` whose real numbers it
+ * follows to within `error` before it rounds; the rounding half, and what the dropped bits take away on average, are part of `add`.
+ */
+export const requantizeWords = defineOp({
+  name: 'requantize_words',
+  summary: 'an accumulator rescaled to codes with products of 32 bits, near enough to the exact form',
+  reads: 'codes',
+  operands: { x: 'one', mul: 'one', add: 'one' },
+  attrs: {
+    drop: int('bits of x dropped first, 0 to 30', 0), shift: int('bits dropped, 1 to 31'),
+    error: int('proven bound of the distance to the real numbers before rounding, where the result is not low or high: 2^-20 steps of the output'), ...limits,
+  },
+  infer: ({ x, mul, add }, { drop, shift, error, low, high, to }) => {
+    expectDType('x', x, isWord, 'codes of at most 32 bits');
+    if (shift < 1 || shift > 31) misuse(`"shift" must lie in 1…31, not ${shift}`);
+    if (drop < 0 || drop > 30) misuse(`"drop" must lie in 0…30, not ${drop}`);
+    if (error < 0 || error > MOST_WORDS_ERROR) misuse(`"error" must lie in 0…${MOST_WORDS_ERROR}, a 32nd of a step, not ${error}`);
+    const shape = fixedShape('x', x);
+    expectPerChannel('mul', mul, 'i32', channelsOf(shape));
+    expectPerChannel('add', add, 'i32', channelsOf(shape));
+    return codeTensor(clampedType(low, high, to), shape);
+  },
+  evaluate: ({ x, mul, add }, { drop, shift, low, high }, type) => {
+    const codes = codesOf(x);
+    const channels = channelsOf(shapeOf(x));
+    const [muls, adds] = [perChannel(codesOf(mul), channels), perChannel(codesOf(add), channels)];
+    return packed(type, codes.map((code, i) => clampCode((Math.imul(code >> drop, muls[i % channels]) + adds[i % channels]) >> shift, low, high)));
+  },
+});
+
 /** z = clamp((x·mulX[c] + y·mulY[c] + add[c]) >> shift, low, high) with 1 ≤ shift ≤ 62 and |mul| < 2^31; y is broadcast to x */
 export const requantizeAdd = defineOp({
   name: 'requantize_add',

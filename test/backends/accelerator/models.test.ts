@@ -62,6 +62,9 @@ it('a narrow multiplier narrows the factors of all targets, and the pipeline say
     openSamples: (inputs) => openSamples(calib, inputs, { count: 4 }),
   });
   expect(pipeline.at(-1)).toEqual({ pass: 'narrow-multipliers', options: { bits: 20 } });
+  // its rescales multiply to 64 bits
+  expect(pipeline.map(({ pass }) => pass)).not.toContain('rescale-in-words');
+  expect(graph.nodes.map(({ op }) => op)).not.toContain('requantize_words');
   const factors = graph.nodes.filter(({ op }) => op === 'requantize').flatMap(({ inputs }) => [...constantOf(inputs['mul'] as Value)!.data as Int32Array]);
   expect(Math.max(...factors)).toBeLessThan(2 ** 20);
   expect(targets[0].files.length).toBeGreaterThan(10);
