@@ -15,7 +15,7 @@ import { builtInPasses } from './passes/index.ts';
 import type { HeldOut, MeasurementStore, PassContext, TargetPrice } from './passes/pass.ts';
 import { resolvePipeline, runPipeline, toPipeline, type PassRecord, type Pipeline, type PipelineObserver, type ResolvedStep } from './passes/pipeline.ts';
 import type { WeightForm } from './numerics/power-weights.ts';
-import { placePasses, presetPipeline, withoutPasses, type Effort } from './passes/presets.ts';
+import { placePasses, presetPipeline, withoutPasses, type Effort, type RescaleForm } from './passes/presets.ts';
 import { buildToolbox, type Plugin, type Toolbox } from './plugin.ts';
 
 /** The bytes of an ONNX file, or a ModelProto object. */
@@ -36,6 +36,8 @@ export interface CompileOptions {
   readonly effort?: Effort;
   /** weights of attention as powers of two, for targets that shift instead of multiplying; `exact` by default */
   readonly softmax?: WeightForm;
+  /** products of rescales in 64 bits, or in 32 where the error is proven to be small; `exact` by default */
+  readonly rescale?: RescaleForm;
   /** options of the pass that chooses mixed bits */
   readonly allocation?: Readonly<Record<string, unknown>>;
   readonly pipeline?: Pipeline;
@@ -117,20 +119,21 @@ export const importBound = (model: ModelSource, options: Pick<CompileOptions, 'd
 };
 
 /** The pipeline that a compilation runs: the given one or the preset, with plugin passes put in and disabled ones left out. */
-export const pipelineFor = (options: Pick<CompileOptions, 'pipeline' | 'bits' | 'effort' | 'softmax' | 'allocation' | 'normalization' | 'plugins' | 'disabledPasses'>): Pipeline => {
+export const pipelineFor = (options: Pick<CompileOptions, 'pipeline' | 'bits' | 'effort' | 'softmax' | 'rescale' | 'allocation' | 'normalization' | 'plugins' | 'disabledPasses'>): Pipeline => {
   const placed = (options.plugins ?? []).flatMap((plugin) => plugin.passes ?? []);
   const pipeline = options.pipeline ?? placePasses(
     presetPipeline({
-      bits: options.bits ?? 'w8a8', normalization: options.normalization ?? null, effort: options.effort ?? 'normal', softmax: options.softmax ?? 'exact', ...(options.allocation === undefined ? {} : { allocation: options.allocation }),
+      bits: options.bits ?? 'w8a8', normalization: options.normalization ?? null, effort: options.effort ?? 'normal', softmax: options.softmax ?? 'exact', rescale: options.rescale ?? 'exact', ...(options.allocation === undefined ? {} : { allocation: options.allocation }),
     }),
     placed.map(({ pass, ...place }) => ({ name: pass.name, ...place })),
   );
   return withoutPasses(pipeline, options.disabledPasses ?? []);
 };
 
-/** The pipeline with rescales left in 64 bits, and their factors narrowed to what the narrowest multiplier takes, for all targets alike. */
-const forMultipliers = (given: Pipeline, backends: readonly Backend[]): Pipeline => {
-  const pipeline = backends.every(({ rescalesWords = true }) => rescalesWords) ? given : given.filter(({ pass }) => pass !== 'rescale-in-words');
+/** The pipeline with rescaling factors narrowed, for all targets alike, to what the narrowest multiplier among them takes. */
+const forMultipliers = (pipeline: Pipeline, backends: readonly Backend[]): Pipeline => {
+  const long = backends.find(({ rescalesWords = true }) => !rescalesWords);
+  if (long !== undefined && pipeline.some(({ pass }) => pass === 'rescale-in-words')) throw new CompileError(errors.rescalesInWords(long.name), 'usage');
   const bits = Math.min(31, ...backends.map(({ multiplierBits }) => multiplierBits ?? 31));
   const lowers = pipeline.some(({ pass }) => pass === 'lower-to-kernels');
   const narrowed = pipeline.some(({ pass, options }) => pass === 'narrow-multipliers' && Number(options['bits'] ?? 31) <= bits);

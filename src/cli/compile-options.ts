@@ -11,7 +11,7 @@ import { errors } from '../ir/errors.ts';
 import { parseBudget } from '../passes/allocation/budget.ts';
 import type { Pipeline } from '../passes/pipeline.ts';
 import { weightForms, type WeightForm } from '../numerics/power-weights.ts';
-import { efforts, type Effort } from '../passes/presets.ts';
+import { efforts, rescaleForms, type Effort, type RescaleForm } from '../passes/presets.ts';
 import { folderStore } from './measurement-store.ts';
 import { timesFrom } from '../bench/times.ts';
 import { collect } from './command.ts';
@@ -27,6 +27,7 @@ export interface ModelFlags {
   readonly bits?: string;
   readonly effort?: Effort;
   readonly softmax?: WeightForm;
+  readonly rescale?: RescaleForm;
   readonly budget?: string;
   readonly holdout?: string;
   readonly labels?: string;
@@ -48,6 +49,7 @@ export const withModelOptions = (command: Command): Command => command
   .option('--bits <wXaY>', 'bits of weights (w2 to w8; w2c to w4c: places in a codebook of each layer) and of what they multiply (a4 to a8, a16), as in w4a8; mixed: chosen for every layer (default: w8a8, with --budget mixed)')
   .addOption(new Option('--effort <level>', 'time for accuracy: low rounds only, normal also migrates channels and fits weights below 8 bits, high fits all weights on more samples and tries ReLU for GELU and groups of channels (default: normal)').choices(efforts))
   .addOption(new Option('--softmax <form>', 'weights of attention: exact, or powers of two in 4 bits for targets that shift instead of multiplying (default: exact)').choices(weightForms))
+  .addOption(new Option('--rescale <form>', 'products of rescales: exact, of 64 bits, or words, of 32 bits where the error is proven to be below a 32nd of a code, which is faster (default: exact)').choices(rescaleForms))
   .option('--budget <limits>', 'what the program may take, as in size=96K,ram=64K,latency=20ms,bops=1.2G,drop=1%; bits are chosen within it (default of mixed: drop=1%)')
   .option('--holdout <data>', 'samples on which a drop is measured (default: half of those of --calib, which nothing else then sees)')
   .option('--labels <labels.npy>', 'classes of --holdout, or of --calib without it (default: what the float model says)')
@@ -90,6 +92,7 @@ export const readModelFlags = async (modelPath: string, flags: ModelFlags, targe
   const bits = widths(flags.bits ?? (flags.budget === undefined ? settings.bits ?? 'w8a8' : 'mixed'));
   if (flags.allocate !== undefined && bits !== 'mixed') throw new CompileError(errors.badCommandLine('--allocate is for bits that are chosen', 'give --budget, or --bits mixed'), 'usage');
   if (flags.budget !== undefined && bits !== 'mixed') throw new CompileError(errors.badCommandLine(`--budget chooses the bits of every layer, and --bits ${bits} sets them`, 'leave one of them out'), 'usage');
+  if (flags.rescale !== undefined && pipeline !== null) throw new CompileError(errors.badCommandLine('--rescale is for the preset, and --passes gives a pipeline', flags.rescale === 'words' ? 'write rescale-in-words at the end of the pipeline' : 'leave rescale-in-words out of the pipeline'), 'usage');
   if (flags.softmax !== undefined && pipeline !== null) throw new CompileError(errors.badCommandLine('--softmax is for the preset, and --passes gives a pipeline', `write lower-to-kernels{softmax: ${flags.softmax}} in the pipeline`), 'usage');
   const kept = keptLayers(flags.keep ?? [], bits === 'mixed');
   const normalization = readNormalization(flags, settings);
@@ -101,7 +104,7 @@ export const readModelFlags = async (modelPath: string, flags: ModelFlags, targe
   return {
     bits, kept, synthetic: flags.synthetic ?? false, normalization: normalization === null ? null : { mean: normalization.mean, std: normalization.std },
     options: {
-      name: basename(modelPath, extname(modelPath)), targets: chosen, bits, plugins, ...(flags.effort === undefined ? {} : { effort: flags.effort }), ...(flags.softmax === undefined ? {} : { softmax: flags.softmax }),
+      name: basename(modelPath, extname(modelPath)), targets: chosen, bits, plugins, ...(flags.effort === undefined ? {} : { effort: flags.effort }), ...(flags.softmax === undefined ? {} : { softmax: flags.softmax }), ...(flags.rescale === undefined ? {} : { rescale: flags.rescale }),
       dims: { ...settings.dims, ...dimBindings(flags.dim ?? []) },
       shapes: { ...settings.shapes, ...shapeBindings(flags.shape ?? []) },
       ...(cutAt === undefined ? {} : { cutAt }),

@@ -163,6 +163,7 @@ export const errors = {
   badBits: (bits: string) => error('LB0705', `${quoteName(bits)} names no precision`, null, 'write w8a8: weight bits 2 to 8, activation bits 4 to 8 or 16; w4ca8 for weights of 2 to 4 bits by codebook'),
   noAnchor: (pass: string, anchor: string) =>
     error('LB0706', `pass ${quoteName(pass)} asks to stand next to ${quoteName(anchor)}, which the pipeline does not hold`, null, 'name both in --passes'),
+  rescalesInWords: (target: string) => error('LB0732', `target ${quoteName(target)} multiplies rescales to 64 bits`, null, 'leave out --rescale words and the pass rescale-in-words, or compile for the other targets alone'),
   notInPipeline: (pass: string) => error('LB0707', `pass ${quoteName(pass)} is not in the pipeline`, null, 'see the pipeline with: lowbitc compile … -v'),
   /** `limit` is a resource, and where it is limited: `ram on wasm at step 3`. */
   limitTooSmall: (limit: string, most: number, least: number) => {

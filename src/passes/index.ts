@@ -26,4 +26,4 @@ export * from './canonicalize.ts';
 export { allocateBits, composeTables, correctBias, expandPluginOps, fitWeights, lowerToKernels, migrateScales, narrowMultipliers, normalizeInput, pruneDeadInputs, quantizeActivations, quantizeWeights, reorderChannels, rescaleInWords, rewriteGelu, shiftChannels };
 export { bareContext, completeOptions, definePass, runPass, type AnyPass, type Note, type Pass, type PassContext } from './pass.ts';
 export { parsePipeline, printPipeline, resolvePipeline, runPipeline, toPipeline, type PassRecord, type Pipeline, type PipelineObserver, type ResolvedStep, type Step } from './pipeline.ts';
-export { efforts, parseBits, placePasses, presetPipeline, withoutPasses, type Effort, type PresetRequest } from './presets.ts';
+export { efforts, parseBits, placePasses, presetPipeline, rescaleForms, withoutPasses, type Effort, type PresetRequest, type RescaleForm } from './presets.ts';

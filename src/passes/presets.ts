@@ -6,6 +6,10 @@ import type { WeightForm } from '../numerics/power-weights.ts';
 import { canonicalizePasses } from './canonicalize.ts';
 import type { Pipeline, Step } from './pipeline.ts';
 
+/** `words`: rescales to bytes multiply words, within a proven 32nd of a step. */
+export const rescaleForms = ['exact', 'words'] as const;
+export type RescaleForm = (typeof rescaleForms)[number];
+
 /** How much time the compilation may take for accuracy. */
 export const efforts = ['low', 'normal', 'high'] as const;
 export type Effort = (typeof efforts)[number];
@@ -20,6 +24,8 @@ export interface PresetRequest {
   readonly effort?: Effort;
   /** weights of attention as powers of two; `exact` by default */
   readonly softmax?: WeightForm;
+  /** products of rescales: 64 bits, or 32 where the error is proven to be small; `exact` by default */
+  readonly rescale?: RescaleForm;
 }
 
 /** What passes that work for one width throughout aim at where bits are mixed: most layers end near it. */
@@ -31,7 +37,7 @@ const mixedAim = { weights: 4, format: 'uniform', activations: 8 } as const;
  * as well, and what costs minutes or operations is tried too, kept where the outputs gain: ReLU in place of GELU with MLPs refitted by
  * descent, and hidden channels in groups with scales of their own.
  */
-export const presetPipeline = ({ bits, normalization, effort = 'normal', allocation = {}, softmax = 'exact' }: PresetRequest): Pipeline => {
+export const presetPipeline = ({ bits, normalization, effort = 'normal', allocation = {}, softmax = 'exact', rescale = 'exact' }: PresetRequest): Pipeline => {
   const mixed = bits === 'mixed';
   const { weights, format, activations } = mixed ? mixedAim : parseBits(bits);
   const step = (pass: string, options: Step['options'] = {}): Step => ({ pass, options });
@@ -60,6 +66,7 @@ export const presetPipeline = ({ bits, normalization, effort = 'normal', allocat
     step('correct-bias'),
     step('lower-to-kernels', softmax === 'exact' ? {} : { softmax }),
     step('compose-tables'),
+    ...(rescale === 'words' ? [step('rescale-in-words')] : []),
   ];
 };
 

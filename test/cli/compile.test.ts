@@ -58,6 +58,24 @@ describe('the output folder', () => {
   });
 });
 
+describe('rescales in words', () => {
+  const words = join(scratch, 'words');
+  test('say their proven errors, and equal the reference', () => {
+    const { status, stderr } = compile(words, '--rescale', 'words', '-t', 'wasm');
+    expect(status, stderr).toBe(0);
+    const { graph: { rescalesInWords } } = readJson(words, 'certificate.json') as { graph: { rescalesInWords: { error: number }[] } };
+    expect(rescalesInWords.length).toBeGreaterThan(3);
+    for (const { error } of rescalesInWords) expect(error).toBeLessThanOrEqual(1 / 32);
+    expect(lowbitc('verify', words, '--count', '4').stdout).toContain('PASSED');
+  }, 90_000);
+  test('are no match for a target of 64-bit sums', () => {
+    const { status, stderr } = compile(join(scratch, 'long'), '--rescale', 'words', '-t', 'accel');
+    expect([status, existsSync(join(scratch, 'long'))]).toEqual([2, false]);
+    expect(stderr).toContain('LB0732');
+    expect(stderr).toContain('leave out --rescale words');
+  });
+});
+
 describe('replacing', () => {
   test('a folder of ours is replaced, and nothing is left beside it', () => {
     writeFileSync(join(folder, 'stale.txt'), 'x');

@@ -27,5 +27,10 @@ describe('presets', () => {
     expect(names(preset('w8a8', 'high'))).toContain('reorder-channels');
     for (const pass of ['rewrite-gelu', 'reorder-channels']) expect(names(preset('w4a4', 'normal'))).not.toContain(pass);
   });
-  it.each(['w8a3', 'w1a8', 'w8a12', 'a8w8', ''])('"%s" names no precision', (bits) => expect(() => preset(bits, 'normal')).toThrow(/names no precision/));
+  it('codebooks and rescales in words are asked for', () => {
+    expect(printPipeline(preset('w3ca8', 'normal'))).toContain('fit-weights{bits: 3, format: codebook}');
+    expect(names(preset('w8a8', 'normal'))).not.toContain('rescale-in-words');
+    expect(presetPipeline({ bits: 'w8a8', normalization: null, rescale: 'words' }).at(-1)!.pass).toBe('rescale-in-words');
+  });
+  it.each(['w5ca8', 'w8a3', 'w1a8', 'w8a12', 'a8w8', ''])('"%s" names no precision', (bits) => expect(() => preset(bits, 'normal')).toThrow(/names no precision/));
 });
