@@ -64,7 +64,7 @@ const chosen = (most: number, each: number): readonly Case[] => {
     return true;
   });
 };
-const kernelOf = async (model: string, options: Omit<CompileOptions, 'targets'>): Promise<Graph<'kernel'>> => (await compile(readFileSync(model), { ...options, targets: [], threads: 1, disabledPasses: ['rescale-in-words'] })).graph as Graph<'kernel'>;
+const kernelOf = async (model: string, options: Omit<CompileOptions, 'targets'>): Promise<Graph<'kernel'>> => (await compile(readFileSync(model), { ...options, targets: [], threads: 1 })).graph as Graph<'kernel'>;
 const file = (name: string): string => fileURLToPath(new URL(`../../../examples/${name}`, import.meta.url));
 const shared = (name: string): string => fileURLToPath(new URL(`../../../../shared/models/${name}/`, import.meta.url));
 
