@@ -64,6 +64,10 @@ export interface Kernel {
   readonly activationBits: number;
 }
 
+/** Equal for kernels that are timed alike. */
+export const kernelKey = ({ shape, weightBits, codebook = false, activationBits }: Kernel): string =>
+  JSON.stringify([weightBits, codebook, activationBits, Object.entries(shape).sort(([a], [b]) => (a < b ? -1 : 1))]);
+
 /** Multiply-accumulates of one run. */
 export const macsOf = (shape: KernelShape): number => {
   switch (shape.op) {

@@ -11,7 +11,7 @@ import { codebookBits } from '../ir/ops/widths.ts';
 import type { Variant } from '../backends/c/variants.ts';
 import { titleOf } from './instructions.ts';
 import { codeOf } from './items.ts';
-import { kernelGraph, macsOf, type Kernel, type KernelShape } from './kernels.ts';
+import { kernelGraph, kernelKey, macsOf, type Kernel, type KernelShape } from './kernels.ts';
 import { sameMachine, type Machine } from './machine.ts';
 import { wasmTitle, type Progress } from './measure.ts';
 import { joined, type Times } from './side.ts';
@@ -67,8 +67,7 @@ export const kernelsOf = (shapes: readonly KernelShape[]): readonly Kernel[] => 
     : [{ shape, weightBits: null, activationBits }]));
 
 /** What a timing is of; equal for equal kernels. */
-const keyOf = ({ shape, weightBits, codebook = false, activationBits }: Kernel, target: Timing['target'], instructions: string): string =>
-  JSON.stringify([target, instructions, weightBits, codebook, activationBits, Object.entries(shape).sort(([a], [b]) => (a < b ? -1 : 1))]);
+const keyOf = (kernel: Kernel, target: Timing['target'], instructions: string): string => [target, instructions, kernelKey(kernel)].join('\n');
 
 export interface ProfileRequest {
   readonly kernels: readonly Kernel[];

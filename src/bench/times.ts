@@ -3,11 +3,10 @@ import { readFileSync } from 'node:fs';
 import { CompileError } from '../ir/diagnostic.ts';
 import { errors } from '../ir/errors.ts';
 import type { Node } from '../ir/graph.ts';
-import { kernelOf, type Kernel } from './kernels.ts';
+import { kernelKey, kernelOf, type Kernel } from './kernels.ts';
 import { tableFormat, type Table } from './profile.ts';
 
-const keyOf = (target: string, { shape, weightBits, codebook = false, activationBits }: Kernel): string =>
-  JSON.stringify([target, weightBits, codebook, activationBits, Object.entries(shape).sort(([a], [b]) => (a < b ? -1 : 1))]);
+const keyOf = (target: string, kernel: Kernel): string => [target, kernelKey(kernel)].join('\n');
 
 /** Microseconds of a step, or null where the table does not hold its kernel. */
 export const timesFrom = (path: string): ((node: Node, target: string) => number | null) => {

@@ -39,7 +39,7 @@ import { weightGrid, weightTensor } from './weight-grids.ts';
 import { affordable } from './migration/trial.ts';
 import { chosenDamping } from './reconstruction/chosen-damping.ts';
 import { layerRows, readTheSame, rowProducts, type LayerRows } from './reconstruction/layer-rows.ts';
-import { layerSums, type LayerSums } from './reconstruction/layer-sums.ts';
+import { layerSums, variancesOf, type LayerSums } from './reconstruction/layer-sums.ts';
 
 export interface FitWeightsOptions {
   readonly bits: number;
@@ -204,9 +204,10 @@ class Fitting {
       const first = group * rows.outputs * rows.depth;
       const real = Float64Array.from((weight.data as Float32Array).subarray(first, first + rows.outputs * rows.depth));
       if (this.options.regression === 'on' && damping.regression) form.solve(sums.cross()).forEach((step, i) => { real[i] += step; });
-      return { covariance: sums.covariance(), form, first, rows: Array.from({ length: rows.outputs }, (_, o) => real.subarray(o * rows.depth, (o + 1) * rows.depth)) };
+      const covariance = sums.covariance();
+      return { covariance, variances: variancesOf(covariance, rows.depth), form, first, rows: Array.from({ length: rows.outputs }, (_, o) => real.subarray(o * rows.depth, (o + 1) * rows.depth)) };
     });
-    const grid = weightGrid(width, () => groups.flatMap(({ covariance, rows: own }) => own.map((row) => ({ row, importances: diagonal(covariance, rows.depth) }))));
+    const grid = weightGrid(width, () => groups.flatMap(({ variances, rows: own }) => own.map((row) => ({ row, importances: variances }))));
     for (const { covariance, form, first, rows: own } of groups) {
       for (const [o, w] of own.entries()) {
         const plane = form.roundRow(w, grid.steps(w, this.options.steps), grid.levels);
@@ -288,7 +289,6 @@ const sumsAfter = (graph: Graph<'quant'>): ReadonlyMap<Node, Node> => {
 /** λ as a share of the mean variance: `damping`, more where there are few rows for the numbers of a row. */
 export const dampingShare = (damping: number, depth: number, rows: number): number => damping * Math.max(1, (FEW_ROWS_PER_NUMBER * depth) / rows);
 
-const diagonal = (matrix: Float64Array, n: number): Float64Array => Float64Array.from({ length: n }, (_, i) => matrix[i * n + i]);
 const describeWidth = ({ bits, format }: WeightWidth): string => (format === 'codebook' ? `a codebook of ${bits} bits` : `${bits} bits`);
 
 const difference = (a: Tensor, b: Tensor): Tensor => {

@@ -5,8 +5,8 @@
  *     %w = const : f32[64, 3, 3, 32]  →  %w = const : i8<axis 0: …>[64, 3, 3, 32]
  *
  * The code −2^(bits−1) stays unused, so that negation is exact and pairs of products are bounded symmetrically. A channel whose
- * weights are all 0 gets scale 1. With a codebook q is the nearest of its levels (numerics/codebook.ts), and s follows the mean square of the
- * row. Source: Krishnamoorthi 2018, Quantizing deep convolutional networks for efficient inference.
+ * weights are all 0 gets scale 1. With a codebook q is the nearest of its levels (numerics/codebook.ts), and s the step of least error
+ * among some. Source: Krishnamoorthi 2018, Quantizing deep convolutional networks for efficient inference.
  */
 import { sizeOf, staticShape } from '../ir/dim.ts';
 import { constantOf, type Node, type Value } from '../ir/graph.ts';

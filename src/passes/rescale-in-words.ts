@@ -36,7 +36,7 @@ const wordsOf = (node: NodeOf<typeof requantize>, now: (value: Value) => Value, 
 };
 
 /** The graph with all rescales in words that can be; the same graph where none can. */
-export const inWords = (graph: Graph<'kernel'>): Graph<'kernel'> => {
+const inWords = (graph: Graph<'kernel'>): Graph<'kernel'> => {
   const bounds = factOf(graph, accumulatorBounds);
   let changed = false;
   const rewritten = mapGraph<'kernel', 'kernel'>(graph, 'kernel', (node: Node, now, b) => {

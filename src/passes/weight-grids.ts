@@ -10,7 +10,7 @@ export interface WeightGrid {
   /** ascending */
   readonly levels: Int8Array;
   readonly dtype: IntegerDType;
-  /** steps for a row, of which one of the first suits codes that are each the nearest */
+  /** `count` steps that are worth trying for a row; one alone suits codes that are each the nearest */
   steps(row: Float64Array, count: number): readonly number[];
 }
 

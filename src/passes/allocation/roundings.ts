@@ -13,7 +13,7 @@ import { dampingShare, deepestPlanes } from '../fit-weights.ts';
 import type { PassContext } from '../pass.ts';
 import { quantizeRows } from '../quantize-weights.ts';
 import { layerRows, type LayerRows } from '../reconstruction/layer-rows.ts';
-import { layerSums } from '../reconstruction/layer-sums.ts';
+import { layerSums, variancesOf } from '../reconstruction/layer-sums.ts';
 import { weightGrid, weightTensor } from '../weight-grids.ts';
 import type { Layer } from './layers.ts';
 
@@ -93,8 +93,7 @@ const formsOf = (x: Value, rows: LayerRows, frontier: Frontier, damping: number)
   }
   return sums.map((own) => {
     const covariance = own.covariance();
-    const variances = Float64Array.from({ length: depth }, (_, k) => covariance[k * depth + k]);
-    return { variances, form: quadraticForm(covariance, depth, dampingShare(damping, depth, own.rows)) };
+    return { variances: variancesOf(covariance, depth), form: quadraticForm(covariance, depth, dampingShare(damping, depth, own.rows)) };
   });
 };
 

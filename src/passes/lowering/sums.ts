@@ -8,7 +8,7 @@ import type * as float from '../../ir/ops/index.ts';
 import { convAcc, linearAcc, matmulAcc } from '../../ir/ops/kernel-accumulate.ts';
 import { reduceSum as reduceSumCodes, sumPool } from '../../ir/ops/kernel-reduce.ts';
 import { scaleAt, scaleOf, zeroOf, type UniformQuant } from '../../ir/quant.ts';
-import type { Tensor } from '../../ir/type.ts';
+import { levelsOf, type Tensor } from '../../ir/type.ts';
 import { rowIntervals } from '../../ir/bounds.ts';
 import { channelsOf, quantOf, type Lowering, type Sum } from './lowering.ts';
 
@@ -33,11 +33,12 @@ export const linear = (node: NodeOf<typeof float.linear>, lowering: Lowering): S
 };
 
 /** Bits of the indices by which codes of a byte are stored, where there are so few different ones that indices and their table take fewer bytes; else 0. */
-const indexBitsOf = ({ type, data }: Tensor): number => {
-  if (type.dtype !== 'i8') return 0;
-  const levels = new Set(data as Int8Array).size;
+const indexBitsOf = (weight: Tensor): number => {
+  if (weight.type.dtype !== 'i8') return 0;
+  const { length } = weight.data;
+  const levels = levelsOf(weight).length;
   const bits = [2, 3, 4].find((own) => levels <= 2 ** own);
-  return bits !== undefined && (data.length * bits) / 8 + 2 ** bits < data.length ? bits : 0;
+  return bits !== undefined && (length * bits) / 8 + 2 ** bits < length ? bits : 0;
 };
 
 /** What each row's accumulator stands for: the value of its unit, the accumulator that the zero point of x makes, and the bias. */

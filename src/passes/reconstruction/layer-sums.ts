@@ -130,3 +130,6 @@ const columnMeans = (x: Float32Array, depth: number): Float32Array => {
   for (let at = 0; at < x.length; at += depth) for (let k = 0; k < depth; k++) sums[k] += x[at + k];
   return Float32Array.from(sums, (sum) => sum / Math.max(1, x.length / depth));
 };
+
+/** Variance of each of n numbers, of their covariance [n, n]. */
+export const variancesOf = (covariance: Float64Array, n: number): Float64Array => Float64Array.from({ length: n }, (_, i) => covariance[i * n + i]);
