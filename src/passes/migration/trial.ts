@@ -30,12 +30,15 @@ const CORRECTED = 3;
 /** Noise below this share of the signal, 140 dB, counts as none. */
 const LEAST_NOISE = 1e-14;
 
-/** Evenly spread samples of a part of the set: [from, to) as shares of its length. */
-export const spreadSamples = (samples: Samples, from: number, to: number, most: number): readonly Sample[] => {
+/** Evenly spread places of a part of the set: [from, to) as shares of its length. */
+const spreadPlaces = (samples: Samples, from: number, to: number, most: number): readonly number[] => {
   const [first, last] = [Math.floor(samples.count * from), Math.max(Math.floor(samples.count * to), Math.floor(samples.count * from) + 1)];
   const count = Math.min(most, last - first);
-  return Array.from({ length: count }, (_, i) => samples.get(first + Math.floor((i * (last - first)) / count)));
+  return Array.from({ length: count }, (_, i) => first + Math.floor((i * (last - first)) / count));
 };
+/** The samples there, all held at once. */
+export const spreadSamples = (samples: Samples, from: number, to: number, most: number): readonly Sample[] =>
+  spreadPlaces(samples, from, to, most).map((place) => samples.get(place));
 
 /** Multiplications of the layers of a graph in one run. */
 const multiplications = (graph: Graph<'float'>): number =>
@@ -85,9 +88,10 @@ export const openTrial = (whole: Graph<'float'>, { weights, activations, attenti
   const { samples } = context.calibration!;
   const count = affordable(original, FEWEST, MOST);
   const chosen = spreadSamples(samples, 0, 0.5, count);
-  const held = spreadSamples(samples, samples.count > 1 ? 0.5 : 0, 1, affordable(original, FEWEST_HELD, MOST_HELD));
+  // read anew for each trial: they are many, and would be held while all sites are tried
+  const held = spreadPlaces(samples, samples.count > 1 ? 0.5 : 0, 1, affordable(original, FEWEST_HELD, MOST_HELD));
   const float = createExecutor(original);
-  const references = held.map((sample) => float.run(sample));
+  const references = held.map((place) => float.run(samples.get(place)));
   const calibration = createCalibration(samplesInMemory(samples.inputs, chosen), { data: null, threads: null });
   const quiet: PassContext = { ...context, calibration, note: () => undefined, warn: () => undefined, progress: () => undefined };
   const quantised = async (graph: Graph<'float'>): Promise<Graph<'quant'>> => {
@@ -102,8 +106,8 @@ export const openTrial = (whole: Graph<'float'>, { weights, activations, attenti
       });
       if (made === null) return null;
       const executor = createExecutor(made);
-      return Float64Array.from(held, (sample, i) => {
-        const found = executor.run(sample);
+      return Float64Array.from(held, (place, i) => {
+        const found = executor.run(samples.get(place));
         const shares = Object.entries(references[i]).map(([name, { data }]) =>
           squares(data.length, (at) => Number(found[name].data[at]) - Number(data[at])) / (squares(data.length, (at) => Number(data[at])) || 1));
         return decibels(1, Math.max(LEAST_NOISE, shares.reduce((total, share) => total + share, 0) / shares.length));
