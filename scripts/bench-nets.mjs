@@ -1,7 +1,8 @@
 // Times the nets of nets.mjs against ONNX Runtime, in rounds in which all sides take turns: npm run bench:nets -- [--only name,…] [--fresh].
 // Compiled nets and finished rows lie in .cache, so an interrupted run goes on where it stopped; docs/speed.md is written anew each time.
 // onnxruntime-web is taken from LOWBITC_PEERS or node_modules where it is installed. --again times nets that lie compiled in .cache without
-// compiling them anew; --threads n times nets that were measured before on one thread and on n, and nothing else.
+// compiling them anew; --threads n times nets that were measured before on one thread and on n, and nothing else; --words times nets with
+// exact rescales and with rescales in words, and writes that section of the page alone.
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -18,10 +19,10 @@ import { compete, measureLimits, programLineMs, timeLayers } from '../dist/bench
 import { compiledC, compiledWasm, findPeer, inRuntime, peerNames, variantsHere, wasmOnThreads } from '../dist/bench/sides.js';
 import { root } from './models.mjs';
 import { modelOf, nets } from './nets.mjs';
-import { readSpeed, writeSpeed } from './speed-page.mjs';
+import { readSpeed, writeSpeed, writeWords } from './speed-page.mjs';
 
 const { values: options } = parseArgs({ options: {
-  only: { type: 'string' }, threads: { type: 'string' }, again: { type: 'boolean' }, fresh: { type: 'boolean' }, ms: { type: 'string', default: '300' }, rounds: { type: 'string', default: '5' }, starts: { type: 'string', default: '3' },
+  only: { type: 'string' }, threads: { type: 'string' }, words: { type: 'boolean' }, again: { type: 'boolean' }, fresh: { type: 'boolean' }, ms: { type: 'string', default: '300' }, rounds: { type: 'string', default: '5' }, starts: { type: 'string', default: '3' },
 } });
 const effort = { ms: Number(options.ms), rounds: Number(options.rounds), starts: Number(options.starts) };
 const only = options.only?.split(',');
@@ -85,6 +86,10 @@ const losses = (graph, { steps }) => {
   })).sort((x, y) => y.lost - x.lost).slice(0, 4);
 };
 
+const compile = (model, path, ...more) => execFileSync(process.execPath, [
+  join(root, 'dist', 'cli.js'), 'compile', model, '-o', path, '--synthetic', '--calib-count', '2', '--target', targets.join(','), '-q', '--force', ...more,
+], { stdio: 'inherit' });
+
 const measure = async (name) => {
   say(`${name}: models`);
   mkdirSync(cache, { recursive: true });
@@ -92,9 +97,7 @@ const measure = async (name) => {
   const path = join(cache, name);
   const compiled = options.again && existsSync(path) ? speed.nets[name] : undefined;
   if (compiled === undefined) say(`${name}: compile`);
-  const compileSeconds = compiled?.sizes.compileSeconds ?? seconds(() => execFileSync(process.execPath, [
-    join(root, 'dist', 'cli.js'), 'compile', files.float, '-o', path, '--synthetic', '--calib-count', '2', '--target', targets.join(','), '-q', '--force',
-  ], { stdio: 'inherit' }));
+  const compileSeconds = compiled?.sizes.compileSeconds ?? seconds(() => { compile(files.float, path); });
   const folder = loadFolder(path);
   const inputs = folder.graph.inputs.map(({ name: input, type }) => ({ name: input, shape: type.shape }));
   const contenders = [
@@ -136,7 +139,39 @@ const onThreads = async (name, count) => {
   return { count, found, load: { before, after: currentLoad() } };
 };
 
+/** A net with exact rescales and with rescales in words, in turns: each side twice, so that where its memory lies decides less. */
+const inWords = async (name) => {
+  mkdirSync(cache, { recursive: true });
+  const { float } = modelFiles(name);
+  const forms = ['exact', 'words'];
+  const folders = forms.map((form) => {
+    const path = join(cache, form === 'exact' ? name : `${name}.${form}`);
+    if (!(options.again && existsSync(path))) {
+      say(`${name}: compile, rescales ${form}`);
+      compile(float, path, '--rescale', form);
+    }
+    return loadFolder(path);
+  });
+  const before = currentLoad();
+  const found = {};
+  for (const target of targets) {
+    say(`${name}: rescales in words, ${target}`);
+    const sides = [...folders, ...folders].map((folder) => (target === 'cpu' ? compiledC(folder, ['-O3']) : compiledWasm(folder)));
+    const results = await compete(sides, folders[0].manifest.macs.total, effort, () => {});
+    found[target] = Object.fromEntries(forms.map((form, i) => [`${form}Ms`, Math.min(results[i].bestMs, results[i + 2].bestMs)]));
+  }
+  return { found, load: { before, after: currentLoad() }, lowbitc: version, machine: thisMachine(), day: new Date().toISOString().slice(0, 10) };
+};
+
 const speed = readSpeed();
+if (options.words) {
+  for (const name of Object.keys(nets)) {
+    if (only?.includes(name) === false) continue;
+    speed.words[name] = await inWords(name);
+    writeWords(speed);
+  }
+  process.exit(0);
+}
 if (options.threads !== undefined) {
   for (const name of Object.keys(speed.nets)) {
     if (only?.includes(name) === false || !existsSync(join(cache, name))) continue;

@@ -4,12 +4,25 @@ import { join } from 'node:path';
 import { root } from './models.mjs';
 
 const store = join(root, '.cache', 'speed.json');
-export const readSpeed = () => ({ nets: {}, kernels: null, ...(existsSync(store) ? JSON.parse(readFileSync(store, 'utf8')) : {}) });
-export const writeSpeed = (speed) => {
+const file = join(root, 'docs', 'speed.md');
+export const readSpeed = () => ({ nets: {}, words: {}, kernels: null, ...(existsSync(store) ? JSON.parse(readFileSync(store, 'utf8')) : {}) });
+const keep = (speed) => {
   mkdirSync(join(root, '.cache'), { recursive: true });
   writeFileSync(store, JSON.stringify(speed, null, 1));
-  writeFileSync(join(root, 'docs', 'speed.md'), page(speed));
 };
+export const writeSpeed = (speed) => {
+  keep(speed);
+  writeFileSync(file, page(speed));
+};
+/** The section on words anew; the rest of the page stays as it is, whether or not what it shows still lies in the store. */
+export const writeWords = (speed) => {
+  keep(speed);
+  const text = readFileSync(file, 'utf8');
+  const [at, next] = [text.indexOf(WORDS), text.indexOf(RELAXED)];
+  if (next < 0) throw new Error(`${file} has no section "${RELAXED}", before which rescales in words stand`);
+  writeFileSync(file, `${text.slice(0, at < 0 ? next : at)}${words(speed.words)}\n${text.slice(next)}`);
+};
+const [WORDS, RELAXED] = ['## Rescales in words\n', '## Relaxed SIMD\n'];
 
 const ms = (time) => (time === undefined ? '–' : time >= 100 ? time.toFixed(1) : time >= 1 ? time.toFixed(2) : time.toFixed(4));
 const times = (ratio) => (ratio >= 100 ? ratio.toFixed(0) : ratio.toPrecision(3));
@@ -83,8 +96,23 @@ ${table(['net', 'target', 'threads', 'one thread, best ms', 'best ms', 'median',
 `}`;
 };
 
-const relaxed = `## Relaxed SIMD
+/** Exact rescales against rescales in words, where that was timed. */
+const words = (nets) => {
+  const rows = Object.entries(nets).flatMap(([net, { found, load }]) => Object.entries(found).map(([target, { exactMs, wordsMs }]) =>
+    [net, sides[target].name, ms(exactMs), ms(wordsMs), times(exactMs / wordsMs), `${load.before}–${load.after}`]));
+  if (rows.length === 0) return '';
+  const { machine, lowbitc, day } = Object.values(nets).at(-1);
+  return `${WORDS}
+\`--rescale words\` lets a rescale to codes of at most 8 bits take one product of 32 bits, \`((x >> d)·m + a) >> t\`, in place of the exact one of 64 bits, wherever the value before rounding is proven to lie within
+a 32nd of a code of the real number that the exact form stands for, for every sum that the weights allow, and no product or sum can leave 32 bits. Other rescales of the net stay exact. The bound that
+was proven stands in each \`requantize_words\` of the kernel graph, whose meaning all targets share and keep bit for bit (docs/kernels.md). Codes differ from those of the exact form only where a value
+lies that near to a half, so the option is not the default. Both forms took turns in one run: \`npm run bench:nets -- --words\`; ${machine.cpu}, ${machine.cores} cores, Node ${machine.node}; lowbitc ${lowbitc}, ${day}.
 
+${table(['net', 'target', 'exact, best ms', 'words, best ms', 'faster', 'load'], '---|---|--:|--:|--:|--:', rows)}
+`;
+};
+
+const relaxed = `${RELAXED}
 \`--target wasm:relaxed\` writes a second module, \`<name>.relaxed.wasm\`, beside the plain one. Its linear layers and convolutions with weights of at most 7 bits, 16 outputs or more and 32 taps or more
 multiply pairs of bytes (\`i16x8.relaxed_dot_i8x16_i7x16_s\`): weights stand without sign, in 0 … 127, where the instruction means the same in every engine and no pair leaves 16 bits, and sums stay
 in 16 bits for as many steps as surely fit (8 with 4 bits, 2 with 6, 1 with 7). All else is as in the plain module: with weights of 8 bits, or where none of this holds, there is nothing to gain. Codes are the same.
@@ -168,7 +196,7 @@ const machines = (nets) => {
   return [...found].map(([text, list]) => `- ${text}. Load average before and after: ${list.join(', ')}.`).join('\n');
 };
 
-const page = ({ nets, kernels }) => {
+const page = ({ nets, words: inWords, kernels }) => {
   const last = Object.values(nets).at(-1);
   return `# Speed
 
@@ -190,7 +218,7 @@ ${/AVX-512/.test(last.instructions ?? '') || last.machine.architecture !== 'x64'
   set on a processor at 3.6 GHz with AVX-512; the limits above tell how far this one is from it.
 `}- WebAssembly: SIMD128 in Node. Limits: ${limitList(last.limits.wasm ?? [])}.
 
-${[versus(nets, 'cpu'), versus(nets, 'wasm'), starts(nets), threads(nets), relaxed, sizes(nets), shortfalls(nets), losses(nets)].filter((text) => text !== '').join('\n')}`}${kernels === null ? '' : `
+${[versus(nets, 'cpu'), versus(nets, 'wasm'), starts(nets), threads(nets), words(inWords), relaxed, sizes(nets), shortfalls(nets), losses(nets)].filter((text) => text !== '').join('\n')}`}${kernels === null ? '' : `
 ## Kernels
 
 Each alone and over and over, codes of 8 bits, with the exact rescale to bytes, \`-O3\`. ${machineText(kernels)}; ${Object.entries(kernels.compilers).map(([name, text]) => `${name}: ${text}`).join('; ')}.
