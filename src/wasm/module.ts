@@ -67,10 +67,11 @@ export class Module {
     if (this.memoryCount++ > 0) throw new Error('a module has one memory');
     this.memories.push(new Bytes().bytes(encodeLimits(limits)));
   }
-  /** A global variable of type i32, i64, f32 or f64. */
-  global(type: Exclude<ValueType, 'v128'>, initial: number | bigint, mutable = false): Global {
+  /** A global variable; a vector begins with `initial` in every byte. */
+  global(type: ValueType, initial: number | bigint, mutable = false): Global {
     const value = new Code([]);
     if (type === 'i64') value.i64(initial);
+    else if (type === 'v128') value.v128(new Uint8Array(16).fill(Number(initial)));
     else value[type](Number(initial));
     this.globals.push(new Bytes().byte(typeCode(type)).byte(mutable ? 1 : 0).bytes(value.expression()));
     return { index: this.globalCount++, type, mutable };

@@ -1,8 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import loadWabt from 'wabt';
-import { at, buffer, fn, index, literal, load, lookup, loop, mul, program, set, store, call, variable, dot } from '../../src/loops/build.ts';
+import { add, at, buffer, fn, index, literal, load, lookup, loop, mul, program, set, store, sub, call, variable, dot } from '../../src/loops/build.ts';
 import { interpret } from '../../src/loops/interpret.ts';
+import type { Stmt } from '../../src/loops/types.ts';
 import { verify } from '../../src/loops/verify.ts';
 import { divisions, engine, floatInstructions, scan } from '../../src/wasm/index.ts';
 import { firstDifference, randomCase } from '../loops/random-programs.ts';
@@ -56,6 +57,31 @@ describe('the module', () => {
     expect(() => printWasm(quads)).toThrow('no dot product of bytes');
     const wide = program('wide', [x, y], [store(at(y), load(at(x), 16, 'i32'))]);
     expect(() => printWasm(wide)).toThrow('at most 16 bytes');
+  });
+
+  it('brings sums out of loops by way of globals, past further loops and calls that do the same', () => {
+    const [x, y] = [buffer('x', 'i16', 1024, 'in'), buffer('y', 'i32', 64, 'out')];
+    const [from, to] = [buffer('from', 'i16', 256, 'in'), buffer('to', 'i32', 16, 'out')];
+    const sumsOf = (source: typeof x, into: typeof y, between: readonly Stmt[]): readonly Stmt[] => {
+      const [a, b, once, i, j, k] = [variable('a', 'i32', 4), variable('b', 'i32', 4), variable('once', 'i32', 4), index('i', 4), index('j', 8), index('k', 8)];
+      const word = (offset: number) => load(at(source, offset, [i, 32], [j, 4]), 4, 'i32');
+      return [
+        set(a, literal(0, 'i32', 4)), set(b, literal(5, 'i32', 4)),
+        loop(i, [loop(j, [set(a, add(a, word(0))), set(b, sub(b, word(128))), set(once, word(64))])]),
+        store(at(into), add(a, 1)), ...between,
+        loop(k, [set(a, add(a, b)), set(b, add(b, load(at(source, 0, [k, 4]), 4, 'i32')))]),
+        store(at(into, 4), add(a, b)), store(at(into, 8), once), store(at(into, 12), sub(b, once)),
+      ];
+    };
+    const inner = fn('inner', { buffers: [from, to] }, sumsOf(from, to, []));
+    const run = program('run', [x, y], [...sumsOf(x, y, [call(inner, [at(x, 512), at(y, 16)])]), call(inner, [at(x, 256), at(y, 32)])]);
+    verify(run);
+    const memory = new Map([[x, Int16Array.from({ length: 1024 }, (_, n) => ((n * 7919) % 65536) - 32768)]]);
+    const loaded = loadWasm(run, memory);
+    loaded.run();
+    expect([...loaded.of(y)]).toEqual([...interpret(run, memory).get(y)!]);
+    const { counts } = scan(printWasm(run).bytes);
+    expect([counts.get('global.set'), counts.get('global.get')]).toEqual([10, 10]);       // in each of two functions a, b and once, then a and b
   });
 
   it('reaches below the start of a low table by a computed index', () => {

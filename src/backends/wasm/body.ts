@@ -5,10 +5,11 @@
 import { bitsOf, bytesOf, isSigned, limitsOf, showType, sizeOf } from '../../loops/build.ts';
 import { LoopError, type Address, type Buffer, type Elem, type Expr, type Fn, type Index, type Stmt, type Type, type Var } from '../../loops/types.ts';
 import { rangesOf, type Ranges } from '../../loops/verify.ts';
-import { isShared } from '../../loops/walk.ts';
-import type { Code, Func, Local, ValueType } from '../../wasm/code.ts';
+import { expressionsOf, isShared, visit } from '../../loops/walk.ts';
+import type { Code, Func, Global, Local, ValueType } from '../../wasm/code.ts';
 import type { LaneMemoryOp, LaneOp, MemoryOp, PlainOp } from '../../wasm/opcodes.ts';
 import { Cursors, type Base } from './cursors.ts';
+import { leaving } from './leaving.ts';
 
 /** The number of a thread, and of threads. */
 export interface Threads {
@@ -44,11 +45,14 @@ export class Body {
   private readonly funcOf: (fn: Fn) => Func;
   private readonly threads: Threads | null;
   private readonly range: Ranges;
+  private readonly globalOf: (number: number) => Global;
   private readonly cursors: Cursors;
+  /** whether the loops in hand make vectors that leave them for globals: then registers are few */
+  private crowded = false;
 
   constructor(
     code: Code, body: readonly Stmt[], baseOf: (b: Buffer) => Base, indices: ReadonlyMap<Index, Local>, values: ReadonlyMap<Var, Local>, funcOf: (fn: Fn) => Func,
-    threads: Threads | null,
+    globalOf: (number: number) => Global, threads: Threads | null,
   ) {
     this.code = code;
     this.body = body;
@@ -56,6 +60,7 @@ export class Body {
     this.indices = indices;
     this.vars = new Map(values);
     this.funcOf = funcOf;
+    this.globalOf = globalOf;
     this.threads = threads;
     this.range = rangesOf(body);
   }
@@ -111,14 +116,24 @@ export class Body {
   // ---- statements
 
   private statements(body: readonly Stmt[]): void {
-    for (const stmt of body) {
+    let away: ReadonlyMap<Var, Global> = new Map();
+    for (const [i, stmt] of body.entries()) {
+      if (away.size > 0) away = this.fetch(away, stmt);
       switch (stmt.s) {
         case 'set':
           this.expr(stmt.e);
           this.code.set(this.localOf(stmt.v));
           break;
         case 'store': this.store(stmt.at, stmt.e); break;
-        case 'for': this.loop(stmt); break;
+        case 'for': {
+          const vectors = leaving(stmt, body.slice(i + 1));
+          const outer = this.crowded;
+          this.crowded ||= vectors.length > 0;
+          this.loop(stmt);
+          this.crowded = outer;
+          away = new Map([...away, ...this.putAway(vectors)]);
+          break;
+        }
         case 'call':
           for (const a of stmt.args.buffers) {
             const offset = this.address(a);
@@ -130,6 +145,25 @@ export class Body {
           this.code.call(this.funcOf(stmt.fn));
       }
     }
+  }
+  /** Vectors that leave a loop, put into globals until each is read (leaving.ts). */
+  private putAway(vectors: readonly Var[]): ReadonlyMap<Var, Global> {
+    return new Map(vectors.map((v, i) => {
+      const global = this.globalOf(i);
+      this.code.get(this.localOf(v)).globalSet(global);
+      return [v, global];
+    }));
+  }
+  /** Brings back what a statement reads; before a loop or a call, all. */
+  private fetch(away: ReadonlyMap<Var, Global>, stmt: Stmt): ReadonlyMap<Var, Global> {
+    const left = new Map(away);
+    const bring = (v: Var): void => {
+      this.code.globalGet(left.get(v)!).set(this.localOf(v));
+      left.delete(v);
+    };
+    if (stmt.s === 'for' || stmt.s === 'call') for (const v of away.keys()) bring(v);
+    else for (const top of expressionsOf(stmt)) visit(top, (e) => { if (e.op === 'var' && left.has(e)) bring(e); });
+    return left;
   }
   private localOf(v: Var): Local {
     const known = this.vars.get(v) ?? this.code.local(valueType(v.type));
@@ -143,6 +177,18 @@ export class Body {
     for (const { local, outer } of cursors) {
       this.cursors.push(outer);
       this.code.set(local);
+    }
+    if (cursors.length > 0 && this.crowded) {
+      // it ends where its first cursor arrives: that place stays the same, where a count would be one more value to carry along
+      const [{ local: first, stride }] = cursors;
+      const end = this.code.local('i32');
+      this.code.get(first).i32(stride * index.count).op('i32.add').set(end);
+      this.code.loop((again) => {
+        this.cursors.within(index, () => { this.statements(body); });
+        for (const { local, stride: step } of cursors.slice(1)) this.code.get(local).i32(step).op('i32.add').set(local);
+        this.code.get(first).i32(stride).op('i32.add').tee(first).get(end).op('i32.ne').brIf(again);
+      });
+      return;
     }
     const left = this.code.local('i32');
     this.code.i32(index.count).set(left);

@@ -6,7 +6,7 @@
  */
 import type { Buffer, Fn, Program, Stmt } from '../../loops/types.ts';
 import { functionsOf, isShared, unrolled } from '../../loops/walk.ts';
-import type { Func } from '../../wasm/code.ts';
+import type { Func, Global } from '../../wasm/code.ts';
 import type { Module } from '../../wasm/module.ts';
 import { Body, valueType } from './body.ts';
 import type { Base } from './cursors.ts';
@@ -28,6 +28,8 @@ type Call = Extract<Stmt, { s: 'call' }>;
 export const wasmPrinter = (module: Module, address: (buffer: Buffer) => number, threaded = false): WasmPrinter => {
   const printed = new Map<Fn, Func>();
   const nameOf = (fn: Fn): Func => printed.get(fn)!;
+  const globals: Global[] = [];
+  const globalOf = (number: number): Global => (globals[number] ??= module.global('v128', 0, true));
   const define = (fn: Fn): void => {
     if (printed.has(fn)) return;
     const shared = threaded && isShared(fn);
@@ -39,14 +41,14 @@ export const wasmPrinter = (module: Module, address: (buffer: Buffer) => number,
       const indices = new Map(fn.indices.map((x, i) => [x, locals[fn.buffers.length + i]] as const));
       const values = new Map(fn.values.map((v, i) => [v, locals[fn.buffers.length + fn.indices.length + i]] as const));
       const threads = shared ? { thread: locals[locals.length - 2], threads: locals[locals.length - 1] } : null;
-      new Body(code, unrolled(fn.body, shared), (b) => buffers.get(b) ?? 0, indices, values, nameOf, threads).print();
+      new Body(code, unrolled(fn.body, shared), (b) => buffers.get(b) ?? 0, indices, values, nameOf, globalOf, threads).print();
     }));
   };
   return {
     entry: (program) => {
       functionsOf(program.body).forEach(define);
       return module.func(program.name, [], [], (code) => {
-        new Body(code, unrolled(program.body), address, new Map(), new Map(), nameOf, null).print();
+        new Body(code, unrolled(program.body), address, new Map(), new Map(), nameOf, globalOf, null).print();
       }, { export: true });
     },
     sharedEntry: (program, meet, ownOf, scratch, stride) => {
@@ -60,7 +62,7 @@ export const wasmPrinter = (module: Module, address: (buffer: Buffer) => number,
           const offset = own.has(buffer) ? ownOf(buffer) : null;
           return offset === null ? address(buffer) : { local: base, offset };
         };
-        const print = (stmts: readonly Stmt[]): void => { new Body(code, unrolled(stmts), baseOf, new Map(), new Map(), nameOf, { thread, threads }).print(); };
+        const print = (stmts: readonly Stmt[]): void => { new Body(code, unrolled(stmts), baseOf, new Map(), new Map(), nameOf, globalOf, { thread, threads }).print(); };
         for (let i = 0; i < program.body.length;) {
           let end = i + 1;
           if (takesPart(program.body[i])) print([program.body[i]]);
