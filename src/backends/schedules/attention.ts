@@ -4,7 +4,7 @@
  */
 import type { Value } from '../../ir/graph.ts';
 import {
-  across, add, and, at, broadcast, buffer, call, convert, dot, dyadic, fn, index, literal, load, loop, max, min, moved, mul, parameter, select, set, shr, store,
+  across, add, and, at, broadcast, buffer, call, convert, dot, dyadic, fn, index, list, literal, load, loop, max, min, moved, mul, parameter, select, set, shr, store,
   sub, subWrap, variable,
 } from '../../loops/build.ts';
 import type { Address, Elem, Expr, Fn, Index, Stmt } from '../../loops/types.ts';
@@ -204,6 +204,9 @@ interface RowShape {
   readonly target: Target;
 }
 
+/** Look-ups of one iteration: their work is little beside that of a loop. */
+const SIDE_BY_SIDE = 4;
+
 /** Logits of one row to exponentials, and the factor and shift that divide by their sum. */
 const rowFn = (name: string, { keys, padded, masked, newtonSteps, capped, wide, shifted, target }: RowShape): Fn => {
   const [weights, scales] = [buffer('e', 'i16', padded, 'out'), buffer('scale', 'i32', 2, 'out')];
@@ -254,6 +257,8 @@ const rowFn = (name: string, { keys, padded, masked, newtonSteps, capped, wide, 
     const sure = masked ? select('ne', load(at(mask, key, ...terms), 1, 'i32'), 0, found(key, ...terms), 0) : found(key, ...terms);
     return [store(at(weights, key, ...terms), convert('i16', sure))];
   };
+  const together = Math.floor(keys / SIDE_BY_SIDE);
+  const [several, left] = [index('several', Math.max(1, together)), index('left', Math.max(1, keys - together * SIDE_BY_SIDE))];
   // the sum by dot products with 1, where it fits the lanes
   const run = runOf(lanes);
   const runs = lanes === 1 || keys * 32767 >= 2 ** 31 ? 0 : Math.floor(keys / run);
@@ -269,7 +274,8 @@ const rowFn = (name: string, { keys, padded, masked, newtonSteps, capped, wide, 
     buffers: [weights, scales, logits, exp, seeds, ...(masked ? [mask] : [])], values: [factor, addend, shiftLogit, cap, ...(shifted ? [eShift] : []), mulOut, shiftOut],
   }, [
     ...greatest, ...exponents,
-    loop(j, one(0, [j, 1])), ...summed,
+    ...(together === 0 ? [] : [loop(several, list(SIDE_BY_SIDE, (i) => one(i, [several, SIDE_BY_SIDE])).flat())]),
+    ...(keys === together * SIDE_BY_SIDE ? [] : [loop(left, one(together * SIDE_BY_SIDE, [left, 1]))]), ...summed,
     ...(padded === keys ? [] : [store(at(weights, keys), 0)]),
     ...scale.setup,
     store(at(scales, 0), scale.factor), store(at(scales, 1), scale.shift),
