@@ -16,7 +16,7 @@ import type { PassContext, TargetPrice } from '../pass.ts';
 import type { Budget } from './budget.ts';
 import { infeasible, openTrial, realCost, withinReally, type Candidate, type Trial } from './candidates.ts';
 import { metersOf, type Meter, type UniformPrices } from './costs.ts';
-import { openJudge, type Judge } from './judge.ts';
+import { openJudge, type Judge, type Judgement } from './judge.ts';
 import { layersOf, tiedByReading, tiedHeads, type Layer } from './layers.ts';
 import { measures } from './measures.ts';
 import { frameOf, programmeOf, widthsOf, type Material, type Modelled } from './modelling.ts';
@@ -182,11 +182,12 @@ const openSearch = (workings: Workings, tables: readonly LossTable[], comparison
       for (const wider of uniform === undefined ? [] : [NEAR_BITS, 0]) {
         const { programme, choices } = besides(model, uniform.assignment, wider);
         const near = await solve(programme, engine, options);
-        drafts.push({ name: `${table.name} near ${uniform.name}`, table, model, assignment: near.assignment.map((choice, g) => choices[g][choice]), solution });
+        drafts.push({ name: `${table.name} ${wider === 0 ? 'within' : 'near'} ${uniform.name}`, table, model, assignment: near.assignment.map((choice, g) => choices[g][choice]), solution });
       }
     }
     if (uniform !== undefined) drafts.push({ ...uniform, table: tables[0], solution: drafts[0].solution });
-    const judgements = await Promise.all(drafts.map(({ model, assignment }) => judged(comparison, widthsOf(material, model, assignment))));
+    const judgements: Judgement[] = [];
+    for (const { model, assignment } of drafts) judgements.push(await judged(comparison, widthsOf(material, model, assignment)));
     objective ??= objectiveIn(judgements.at(-1)!);
     const losses = judgements.map(objective);
     return drafts[losses.indexOf(Math.min(...losses))];

@@ -96,35 +96,42 @@ export const stoodFor = (widths: ChosenWidths, choices: readonly ChosenWidths[])
 const LEAST_SHARE = 1e-4;
 /** Share of what a layer should lose that it is taken to lose where less was measured. */
 const EXPECTED_SHARE = 0.5;
-/** What each choice adds to the base; a codebook what uniform codes of its bits do, times by how much its own rounding loses less or more. */
-export const increases = ({ base, layers: judgements }: OneAtATime, { layers, choices, variants }: Probe, of: (judgement: Judgement) => number): readonly ReadonlyMap<string, number>[] => {
+/** Weight of what a layer should lose beside what was measured: where measurements are alike, as noise makes them, what limits leave over is spent on finer codes. */
+const EXPECTED_WEIGHT = 0.1;
+/**
+ * What each choice adds to the base; a codebook what uniform codes of its bits do, times by how much its own rounding loses less or more. The
+ * fewest bits stand out most from the noise of measuring: by the share that rounding itself loses at other widths, they tell what those
+ * should lose, L(least)·own(w)/own(least), which counts with the weight `trust` beside what was measured there.
+ */
+export const increases = (
+  { base, layers: judgements }: OneAtATime, { layers, choices, variants }: Probe, of: (judgement: Judgement) => number, trust = EXPECTED_WEIGHT,
+): readonly ReadonlyMap<string, number>[] => {
   const floor = LEAST_SHARE * Math.max(of(base), 1e-12);
   return judgements.map((own, i) => {
     const found = new Map([...own].map(([key, one]) => [key, one === base ? 0 : Math.max(floor, of(one) - of(base))]));
+    const shareOf = (widths: ChosenWidths, other: ChosenWidths): number => variants.ownLoss(layers[i], widths.weights!) / Math.max(variants.ownLoss(layers[i], other.weights!), Number.MIN_VALUE);
     for (const widths of choices[i].filter((one) => stoodFor(one, choices[i]))) {
       const uniform = withUniform(widths);
-      const share = variants.ownLoss(layers[i], widths.weights!) / Math.max(variants.ownLoss(layers[i], uniform.weights!), Number.MIN_VALUE);
-      found.set(printWidths(widths), Math.max(floor, found.get(printWidths(uniform))! * Math.min(share, 4)));
+      found.set(printWidths(widths), Math.max(floor, found.get(printWidths(uniform))! * Math.min(shareOf(widths, uniform), 4)));
     }
-    // the fewest bits stand out most from the noise of measuring: by what rounding itself loses, they tell what the others lose at least
     const weighted = choices[i].filter(({ weights, activations }) => weights !== null && activations === baseWidths.activations);
     const least = weighted.reduce<ChosenWidths | null>((fewest, one) => (fewest === null || one.weights!.bits < fewest.weights!.bits ? one : fewest), null);
-    for (const widths of weighted.filter((one) => one.weights!.bits < baseWidths.weights.bits)) {
-      const share = variants.ownLoss(layers[i], widths.weights!) / Math.max(variants.ownLoss(layers[i], least!.weights!), Number.MIN_VALUE);
-      const expected = found.get(printWidths(least!))! * Math.min(1, share);
-      found.set(printWidths(widths), Math.max(found.get(printWidths(widths))!, EXPECTED_SHARE * expected));
-    }
-    return monotone(choices[i], found);
+    const expected = new Map(weighted.filter(({ weights }) => weights!.bits < baseWidths.weights.bits).map((widths) => [printWidths(widths), found.get(printWidths(least!))! * Math.min(1, shareOf(widths, least!))]));
+    const raised = new Map([...found].map(([key, loss]) => [key, Math.max(loss, EXPECTED_SHARE * (expected.get(key) ?? 0))]));
+    const ordered = monotone(choices[i], raised);
+    return monotone(choices[i], new Map([...ordered].map(([key, loss]) => [key, loss + trust * ((expected.get(key) ?? loss) - loss)])));
   });
 };
 
 export const measured: Measure = {
   name: 'measured',
-  summary: 'what the outputs lose when one layer at a time gets other widths in the 8-bit network (CalibTIP, Hubara et al. 2021)',
+  summary: 'what the outputs lose when one layer at a time gets other widths in the 8-bit network (CalibTIP, Hubara et al. 2021), and what rounding foretells from the fewest bits',
   async tables(probe) {
     const found = await oneAtATime(probe);
-    const noise: LossTable = { name: 'measured noise', loss: byKey(increases(found, probe, (one) => one.noise)) };
-    return probe.judge.classes === null ? [noise] : [{ name: 'measured kl', loss: byKey(increases(found, probe, (one) => one.kl!)) }, noise];
+    const tablesOf = (quality: string, of: (judgement: Judgement) => number): readonly LossTable[] => [
+      { name: `measured ${quality}`, loss: byKey(increases(found, probe, of)) }, { name: `foretold ${quality}`, loss: byKey(increases(found, probe, of, 1)) },
+    ];
+    return [...(probe.judge.classes === null ? [] : tablesOf('kl', (one) => one.kl!)), ...tablesOf('noise', (one) => one.noise)];
   },
 };
 
