@@ -7,6 +7,8 @@
  *  3. refinement: the step refitted to the codes and single codes flipped, as long as the same form falls;
  *  4. bias: the mean output of each channel becomes that of the float model.
  *
+ * Differences that the ends of the codes hide, those of an absorbed ReLU above all, count for nothing (reconstruction/limits.ts).
+ *
  * C is the covariance of the layer's inputs and R that of inputs and errors (reconstruction/layer-sums.ts), collected once for a layer. One
  * λ serves all steps, so each works on the same loss; it is chosen by what regression gains on samples that it was not fitted to
  * (reconstruction/chosen-damping.ts), and where it gains nothing there is none. Where a sum follows that adds the result to another value, the target is the sum of
@@ -40,6 +42,7 @@ import { affordable } from './migration/trial.ts';
 import { chosenDamping } from './reconstruction/chosen-damping.ts';
 import { layerRows, readTheSame, rowProducts, type LayerRows } from './reconstruction/layer-rows.ts';
 import { layerSums, variancesOf, type LayerSums } from './reconstruction/layer-sums.ts';
+import { limitsOf, missing, unlimited, type Limits } from './reconstruction/limits.ts';
 
 export interface FitWeightsOptions {
   readonly bits: number;
@@ -48,6 +51,7 @@ export interface FitWeightsOptions {
   readonly regression: 'on' | 'off';
   readonly rounding: 'nearest' | 'plane' | 'refined';
   readonly target: 'layer' | 'sum';
+  readonly limits: 'on' | 'off';
   readonly format: WeightFormat;
   readonly steps: number;
   readonly samples: number;
@@ -59,11 +63,13 @@ const [FEWEST_SAMPLES, MOST_SAMPLES] = [128, 256];
 const HELD_BYTES = 2 ** 29;
 /** Rows that the sums of one layer are taken over, for each number of a row, and between which that lies. */
 const ROWS_PER_NUMBER = 32;
-const [FEWEST_ROWS, MOST_ROWS] = [4096, 2 ** 15];
+const [FEWEST_ROWS, MOST_ROWS] = [2 ** 14, 2 ** 15];
 /** Products that the sums of one group may take. */
 const SUM_BUDGET = 2e9;
 /** Rows for each number of a row below which the damping grows in proportion. */
 const FEW_ROWS_PER_NUMBER = 8;
+/** Steps of a bias where results are limited: each moves it by the mean of what is missing, which falls with it. */
+const BIAS_STEPS = 4;
 /** Halves of the samples, each judged by what is fitted to the other. */
 const PARTS = 2;
 /** Deeper layers are rounded to the nearest code: a factorisation takes the cube of this. */
@@ -83,6 +89,7 @@ export const fitWeights = definePass<'quant', 'quant', FitWeightsOptions>({
     regression: oneOf('whether weights move before they are rounded', ['on', 'off'], 'on'),
     rounding: oneOf('nearest: each weight alone; plane: one after the other under the second moments of the inputs; refined: with flips and refitted steps', ['nearest', 'plane', 'refined'], 'refined'),
     target: oneOf('what a layer is fitted to: its own output in the float model, or the sum that it goes into', ['layer', 'sum'], 'sum'),
+    limits: oneOf('whether differences that saturation of the result hides are left out of account', ['on', 'off'], 'on'),
     format: formatOption,
     steps: int('steps that are tried for each output channel', 16),
     samples: int('most calibration samples that are used; 0: 128, and up to 256 where the network is small', 0),
@@ -168,10 +175,14 @@ class Fitting {
     const codes = earlier?.width === width ? earlier.codes : this.round(node, weight, target);
     this.rounded.set(value, { width, codes });
     const results = this.quant.evaluate({ ...node, inputs: { ...node.inputs, weight: looseConstant(value.name, codes) } });
-    const shift = meanDifference(target, results, codes.type.shape[0] as number);
-    results.forEach((one) => addPerChannel(one, shift));
+    const [shift, bounds] = [new Float64Array(codes.type.shape[0] as number), this.boundsOf(node)];
+    for (let k = 0; k < (bounds.limits === unlimited ? 1 : BIAS_STEPS); k++) {
+      const step = meanMissing(target, results, shift.length, bounds);
+      results.forEach((one) => addPerChannel(one, step));
+      step.forEach((one, c) => { shift[c] += one; });
+    }
     this.quant.settle(node, results);
-    this.note(node, target, results, shift);
+    this.note(node, target, results, shift, bounds);
     return { weight: codes, bias: shiftedBias(node, shift) };
   }
 
@@ -184,6 +195,14 @@ class Fitting {
     if (sum === undefined) return results;
     const other = otherOperand(sum, node.output);
     return results.map((one, i) => difference(one, this.quant.realsOf(other, i)));
+  }
+
+  /** What limits the result of a layer, or the sum that it goes into. */
+  private boundsOf(node: Node): Bounds {
+    const sum = this.sums.get(node);
+    const { quant } = (sum ?? node).output.type;
+    if (this.options.limits === 'off' || quant === null) return { limits: unlimited, besideOf: () => null };
+    return { limits: limitsOf(quant), besideOf: (i) => (sum === undefined ? null : reals(this.quant.realsOf(otherOperand(sum, node.output), i))) };
   }
 
   private widthOf(node: Node): WeightWidth {
@@ -229,20 +248,21 @@ class Fitting {
     this.read = this.readLater(node) ? { node, sums } : null;
     const productsOf = groups === 1 ? rowProducts(node, rows, count) : null;
     const whole = productsOf === null ? this.quant.evaluate(node) : null;
+    const { limits, besideOf } = this.boundsOf(node);
     const x = new Float32Array(count * depth);
     const r = new Float32Array(count * outputs);
     for (let i = 0; i < this.quant.count; i++) {
       const random = createRandom(this.context.seed, i);
       const chosen = Int32Array.from({ length: count }, (_, k) => Math.floor(((k + (count === positions ? 0 : random.uniform())) * positions) / count));
       const inputs = this.quant.realsOf((node.inputs as { x: Value }).x, i).data as Float32Array;
-      const wantedHere = reals(target[i]);
+      const [wantedHere, beside] = [reals(target[i]), besideOf(i)];
       for (let group = 0; group < groups; group++) {
         rows.gather(inputs, group, chosen, x);
         const found = productsOf === null ? reals(whole![i]) : productsOf(x);
         for (let k = 0, at = 0; k < count; k++) {
           const from = (chosen[k] * groups + group) * outputs;
           const other = productsOf === null ? from : at;
-          for (let o = 0; o < outputs; o++, at++) r[at] = wantedHere[from + o] - found[other + o];
+          for (let o = 0; o < outputs; o++, at++) r[at] = missing(wantedHere[from + o], found[other + o], limits, beside?.[from + o]);
         }
         sums[group].add(x, r, i % PARTS);
       }
@@ -256,14 +276,13 @@ class Fitting {
     return this.graph.nodes.some((other, i) => i > at && constantOf(weightOf(other))?.type.dtype === 'f32' && readTheSame(node, other));
   }
 
-  private note(node: Node, target: readonly Tensor[], results: readonly Tensor[], shift: Float64Array): void {
+  private note(node: Node, target: readonly Tensor[], results: readonly Tensor[], shift: Float64Array, { limits, besideOf }: Bounds): void {
     let [signal, noise] = [0, 0];
     target.forEach((one, i) => {
-      const [wanted, found] = [reals(one), reals(results[i])];
+      const [wanted, found, beside] = [reals(one), reals(results[i]), besideOf(i)];
       for (let at = 0; at < wanted.length; at++) {
-        const missing = found[at] - wanted[at];
-        signal += wanted[at] * wanted[at];
-        noise += missing * missing;
+        signal += wanted[at] ** 2;
+        noise += missing(wanted[at], found[at], limits, beside?.[at]) ** 2;
       }
     });
     const rms = Math.sqrt(shift.reduce((sum, s) => sum + s * s, 0) / shift.length);
@@ -298,14 +317,20 @@ const difference = (a: Tensor, b: Tensor): Tensor => {
   return { type: a.type, data };
 };
 
-/** E[target − found] for each channel of the last axis. */
-const meanDifference = (target: readonly Tensor[], found: readonly Tensor[], channels: number): Float64Array => {
+/** Limits of results, and what is added to those of sample i before. */
+interface Bounds {
+  readonly limits: Limits;
+  besideOf(i: number): Float32Array | null;
+}
+
+/** E[missing] for each channel of the last axis. */
+const meanMissing = (target: readonly Tensor[], found: readonly Tensor[], channels: number, { limits, besideOf }: Bounds): Float64Array => {
   const sums = new Float64Array(channels);
   let rows = 0;
   target.forEach((one, s) => {
-    const [wanted, given] = [reals(one), reals(found[s])];
+    const [wanted, given, beside] = [reals(one), reals(found[s]), besideOf(s)];
     rows += wanted.length / channels;
-    for (let row = 0; row < wanted.length; row += channels) for (let c = 0; c < channels; c++) sums[c] += wanted[row + c] - given[row + c];
+    for (let row = 0; row < wanted.length; row += channels) for (let c = 0; c < channels; c++) sums[c] += missing(wanted[row + c], given[row + c], limits, beside?.[row + c]);
   });
   return sums.map((sum) => sum / rows);
 };

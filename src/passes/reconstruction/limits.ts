@@ -1,0 +1,30 @@
+/**
+ * What a layer misses where its result is limited. Codes end somewhere, and those of an absorbed ReLU end at zero; of a goal y and a result ŷ
+ * no more than clamp(y) and clamp(ŷ) can be told apart behind them. With the limits [a, b],
+ *
+ *     missing = 0 where clamp(y) and clamp(ŷ) are the same limit, else clamp(y) − ŷ
+ *
+ * so a result beyond a limit is only drawn back where the goal lies within. Where a sum follows, it is the sum that is limited: the other
+ * operand moves the limits, element by element.
+ *
+ * Source of the idea: Zhang et al. 2016, Accelerating very deep convolutional networks (responses are compared behind the ReLU).
+ */
+import type { UniformQuant } from '../../ir/quant.ts';
+
+export interface Limits {
+  readonly low: number;
+  readonly high: number;
+}
+
+export const unlimited: Limits = { low: -Infinity, high: Infinity };
+
+/** The least and the greatest number that these codes stand for. */
+export const limitsOf = ({ scale, zero, low, high }: UniformQuant): Limits =>
+  (typeof scale === 'number' && typeof zero === 'number' ? { low: (low - zero) * scale, high: (high - zero) * scale } : unlimited);
+
+/** `beside`: what is added before the limits. */
+export const missing = (goal: number, found: number, { low, high }: Limits, beside = 0): number => {
+  const [least, most] = [low - beside, high - beside];
+  const wanted = Math.min(most, Math.max(least, goal));
+  return (wanted === least && found < least) || (wanted === most && found > most) ? 0 : wanted - found;
+};
