@@ -137,7 +137,7 @@ The float model against the compiled integer program on labelled sets, by the de
 ("naive": ranges from least to greatest, nearest codes, no corrections). Top-1 in percent with the 95 % interval of the float model (Wilson); the drop in points.
 Small sets are better judged by agreement (share of samples with the same top-1 as the float model), cross entropy in nats and SQNR of the outputs in dB.
 ${exact ? `C and WebAssembly gave the same bits in all ${checked.length} programs compared` : 'C and WebAssembly DIFFER in some program'}, on at least ${compared} samples each. Seconds are those of one compilation for both, without the C compiler, on a machine that did other work as well.
-\`w4a8\`: what is multiplied by weights has 8 bits, weights 4. At every width these keep more: operands of attention 8 bits, what the first layers read and pooled vectors 8 (inputs 16 where one
+\`w4a8\`: what is multiplied by weights has 8 bits, weights 4. At every width these keep more: operands of attention 8 bits, what the first and the last layers read and pooled vectors 8 (inputs 16 where one
 wide channel would drown the others), sums that no activation limits 8, the residual stream between LayerNorms, logits and softmax 16.
 Regenerate with \`npm run accuracy\`; what was not measured says so.${absent.length > 0 ? `\nNot measured: ${absent.join('; ')}.` : ''}${all.some((one) => aged(one) !== '') ? '\n†: measured with an earlier state of the compiler.' : ''}
 

@@ -10,8 +10,8 @@
  *  - the residual stream, logits, graph outputs, and sums of linear maps that are added to further ones are 16 bits wide;
  *  - what is multiplied by weights is `bits` wide, and what is multiplied by another activation `attention` bits: these widths decide
  *    what a multiplier costs. Of 16 bits only so many codes are used that sums of products with 8-bit weights stay within 32 bits. The network's inputs (16 where 8 would
- *    drown what the first layer makes of them), what is made of them without weights before the first layers (embeddings, normalised),
- *    pooled vectors, operands of tables and sums that passed no activation have 8;
+ *    drown what the first layer makes of them), what is made of them without weights before the first layers (embeddings, normalised), what
+ *    the last layers read, pooled vectors, operands of tables and sums that passed no activation have 8;
  *  - widths chosen for a single layer (its attribute `widths`) stand in place of `bits` and `attention`;
  *  - a reader that wants fewer bits than a value has gets a copy (`quantize`);
  *  - attention and activation-by-activation products read symmetric codes, everything else affine ones: real = (code − zero)·scale.
@@ -157,6 +157,8 @@ class Typing {
   private readonly outputs: ReadonlySet<Value>;
   /** what is made of the inputs before anything is multiplied by weights or by another activation */
   private readonly early: ReadonlySet<Value>;
+  /** what reaches the outputs without being multiplied by weights or by another activation again */
+  private readonly late: ReadonlySet<Value>;
   private readonly ties = new UnionFind<Value>();
   private readonly exact = new Set<Value>();
   private readonly absorbed = new Map<Value, Node>();
@@ -171,6 +173,7 @@ class Typing {
     this.users = usersOf(graph);
     this.outputs = new Set(graph.outputs.map(({ value }) => value));
     this.early = beforeFirstLayers(graph);
+    this.late = behindLastLayers(graph, this.users);
     for (const node of graph.nodes) this.decide(node);
     this.classes = this.classesOfValues();
   }
@@ -301,9 +304,9 @@ class Typing {
 
   /** The width at which a node reads what it multiplies or looks up; null for other nodes. */
   private wants(node: Node): number | null {
-    // the first layers set what all others work on, and are few: their inputs are 8 bits wide whether or not they are the network's
-    const first = this.early.has((node.inputs as { x?: Value }).x as Value);
-    const widths = { weights: first ? Math.max(8, this.options.bits) : this.options.bits, activations: this.options.attention, table: 8, any: null };
+    // the first layers set what all others work on, nothing makes up for the last ones, and they are few: their inputs are 8 bits wide
+    const outer = this.early.has((node.inputs as { x?: Value }).x as Value) || this.late.has(node.output);
+    const widths = { weights: outer ? Math.max(8, this.options.bits) : this.options.bits, activations: this.options.attention, table: 8, any: null };
     return this.kept(node) ?? widthsOf(node)?.activations ?? widths[traitOf(node).reads];
   }
 
@@ -428,6 +431,15 @@ const beforeFirstLayers = (graph: Graph<'float'>): ReadonlySet<Value> => {
     if (operandsOf(node).every(isEarly)) early.add(node.output);
   }
   return early;
+};
+
+/** What reaches the outputs without weights or another activation in between. */
+const behindLastLayers = (graph: Graph<'float'>, users: ReadonlyMap<Value, readonly Node[]>): ReadonlySet<Value> => {
+  const late = new Set<Value>();
+  for (const { output } of [...graph.nodes].reverse()) {
+    if ((users.get(output) ?? []).every((node) => !['weights', 'activations'].includes(traitOf(node).reads) && late.has(node.output))) late.add(output);
+  }
+  return late;
 };
 
 const tiedOperands = (node: Node): readonly Value[] => {
