@@ -10,8 +10,8 @@
  * Differences that the ends of the codes hide, those of an absorbed ReLU above all, count for nothing (reconstruction/limits.ts).
  *
  * C is the covariance of the layer's inputs and R that of inputs and errors (reconstruction/layer-sums.ts), collected once for a layer. One
- * λ serves all steps, so each works on the same loss; it is chosen by what regression gains on samples that it was not fitted to
- * (reconstruction/chosen-damping.ts), and where it gains nothing there is none. Where a sum follows that adds the result to another value, the target is the sum of
+ * λ serves all steps, so each works on the same loss; it is chosen by what regression and rounding do to samples that they were not fitted to
+ * (reconstruction/chosen-damping.ts), and where regression gains nothing there is none. Where a sum follows that adds the result to another value, the target is the sum of
  * the float model less that value as it is by now: the layer makes up for errors of the residual stream as well.
  *
  *     %w = const : f32[64, 576]; %y = linear(%x, %w, %b)  →  %w = const : i4<axis 0: …>[64, 576]; %y = linear(%x, %w, %b.fitted)
@@ -37,9 +37,9 @@ import { addPerChannel, biasName, shiftedBias } from './correct-bias.ts';
 import { keepOption, keptWidths } from './kept-layers.ts';
 import { definePass, type PassContext } from './pass.ts';
 import { formatOption, quantizeRows, weightOf } from './quantize-weights.ts';
-import { weightGrid, weightTensor } from './weight-grids.ts';
+import { weightGrid, weightTensor, type WeightGrid } from './weight-grids.ts';
 import { affordable } from './migration/trial.ts';
-import { chosenDamping } from './reconstruction/chosen-damping.ts';
+import { chosenDamping, type Rounding } from './reconstruction/chosen-damping.ts';
 import { layerRows, readTheSame, rowProducts, type LayerRows } from './reconstruction/layer-rows.ts';
 import { layerSums, variancesOf, type LayerSums } from './reconstruction/layer-sums.ts';
 import { limitsOf, missing, unlimited, type Limits } from './reconstruction/limits.ts';
@@ -70,6 +70,8 @@ const SUM_BUDGET = 2e9;
 const FEW_ROWS_PER_NUMBER = 8;
 /** Steps of a bias where results are limited: each moves it by the mean of what is missing, which falls with it. */
 const BIAS_STEPS = 4;
+/** Steps that are tried for a row while the damping is chosen. */
+const JUDGED_STEPS = 8;
 /** Halves of the samples, each judged by what is fitted to the other. */
 const PARTS = 2;
 /** Deeper layers are rounded to the nearest code: a factorisation takes the cube of this. */
@@ -216,19 +218,29 @@ class Fitting {
     if (rows.depth > deepestPlanes || this.options.rounding === 'nearest') return quantizeRows(weight, width);
     const codes = new Int8Array(weight.data.length);
     const scales: number[] = [];
-    const groups = this.collect(node, rows, target).map((sums, group) => {
-      const scale = dampingShare(1, rows.depth, sums.rows);
-      const damping = this.options.damping > 0 ? { share: this.options.damping * scale, regression: true } : chosenDamping(sums, rows.depth, rows.outputs, scale);
-      const form = sums.form(damping.share);
+    const given = this.collect(node, rows, target).map((sums, group) => {
       const first = group * rows.outputs * rows.depth;
-      const real = Float64Array.from((weight.data as Float32Array).subarray(first, first + rows.outputs * rows.depth));
-      if (this.options.regression === 'on' && damping.regression) form.solve(sums.cross()).forEach((step, i) => { real[i] += step; });
-      const covariance = sums.covariance();
-      return { covariance, variances: variancesOf(covariance, rows.depth), form, first, rows: Array.from({ length: rows.outputs }, (_, o) => real.subarray(o * rows.depth, (o + 1) * rows.depth)) };
+      return { sums, first, real: Float64Array.from((weight.data as Float32Array).subarray(first, first + rows.outputs * rows.depth)) };
     });
-    const grid = weightGrid(width, () => groups.flatMap(({ variances, rows: own }) => own.map((row) => ({ row, importances: variances }))));
-    for (const { covariance, form, first, rows: own } of groups) {
-      for (const [o, w] of own.entries()) {
+    const gridOf = (groups: readonly { readonly sums: LayerSums; readonly real: Float64Array }[]): WeightGrid => weightGrid(width, () => groups.flatMap(({ sums, real }) => {
+      const importances = variancesOf(sums.covariance(), rows.depth);
+      return rowsOf(real, rows.depth).map((row) => ({ row, importances }));
+    }));
+    const before = gridOf(given);
+    const rounded: Rounding = (form, row) => {
+      const { codes, step } = form.roundRow(row, before.steps(row, JUDGED_STEPS), before.levels);
+      return Float64Array.from(codes, (code) => code * step);
+    };
+    const scale = dampingShare(1, rows.depth, given[0].sums.rows);
+    const damping = this.options.damping > 0 ? { share: this.options.damping * scale, regression: true } : chosenDamping(given, rows.depth, scale, rounded);
+    const groups = given.map(({ sums, first, real }) => {
+      const form = sums.form(damping.share);
+      if (this.options.regression === 'on' && damping.regression) form.solve(sums.cross()).forEach((step, i) => { real[i] += step; });
+      return { sums, form, first, real, covariance: sums.covariance() };
+    });
+    const grid = gridOf(groups);
+    for (const { covariance, form, first, real } of groups) {
+      for (const [o, w] of rowsOf(real, rows.depth).entries()) {
         const plane = form.roundRow(w, grid.steps(w, this.options.steps), grid.levels);
         const row: RoundedRow = this.options.rounding === 'refined' ? refineRow(covariance, form.damping, w, plane, grid.levels) : plane;
         codes.set(row.codes, first + o * rows.depth);
@@ -304,6 +316,10 @@ const sumsAfter = (graph: Graph<'quant'>): ReadonlyMap<Node, Node> => {
     return alike && other !== node.output && (position.get(other) ?? -1) < i ? [[node, user]] : [];
   }));
 };
+
+/** Views of the rows of a matrix. */
+const rowsOf = (matrix: Float64Array, width: number): readonly Float64Array[] =>
+  Array.from({ length: matrix.length / width }, (_, i) => matrix.subarray(i * width, (i + 1) * width));
 
 /** λ as a share of the mean variance: `damping`, more where there are few rows for the numbers of a row. */
 export const dampingShare = (damping: number, depth: number, rows: number): number => damping * Math.max(1, (FEW_ROWS_PER_NUMBER * depth) / rows);

@@ -1,22 +1,25 @@
 /**
- * How far a regression may follow its samples. With λ as a share of the mean variance of an input, the change Δ = R·(C + λ)⁻¹ that is fitted
- * to one half of the samples costs on the other, whose moments are C′ and R′,
+ * How far a layer may follow its samples. With λ as a share of the mean variance of an input, the change Δ of its weights that is made by
+ * regression and rounding on one half of the samples costs on the other, whose moments are C′ and R′,
  *
  *     Σ ‖r − Δ·x‖² − Σ ‖r‖² = Δ·C′·Δᵀ − 2·⟨R′, Δ⟩
  *
- * Both halves are judged in turn. The share with the least sum is taken, or none where no share lowers it: errors that the samples do not
- * have in common cannot be made up for.
+ * Both halves are judged in turn, and the groups of a layer together: a few numbers in each would scatter. From the middle of a row of shares the sum is followed downhill. Regression is left out where without it
+ * the sum is less: errors that the samples do not have in common cannot be made up for. Rounding belongs to what is judged: weights that
+ * regression drives far apart cost more than they gain once one step has to serve them all.
  *
  * Source: two-fold cross-validation (Stone 1974) of the ridge of Zhong et al. 2024, ERQ.
  */
+import type { QuadraticForm } from '../../numerics/quadratic-form.ts';
 import type { LayerSums } from './layer-sums.ts';
 
-/** Shares that are tried, at least so large where samples are few. */
-const SHARES = [0.01, 0.1, 1];
+/** Shares that may be chosen, at least so large where samples are few. */
+const SHARES = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1];
+const FIRST = 3;
 /** Share where there are too few samples to hold any back. */
 const SINGLE_SHARE = 0.01;
-/** Rows of weights that are judged at most; evenly spread over the layer. */
-const MOST_ROWS = 32;
+/** Rows of weights that are judged at most in each group; evenly spread over it. */
+const MOST_ROWS = 16;
 
 export interface ChosenDamping {
   readonly share: number;
@@ -24,21 +27,40 @@ export interface ChosenDamping {
   readonly regression: boolean;
 }
 
-/** `sums` in two parts; `scale` raises all shares. */
-export const chosenDamping = (sums: LayerSums, depth: number, outputs: number, scale: number): ChosenDamping => {
-  if (sums.rowsOf(0) < 2 || sums.rowsOf(1) < 2) return { share: SINGLE_SHARE * scale, regression: true };
+/** What a row of real weights becomes when it is rounded under a form. */
+export type Rounding = (form: QuadraticForm, row: Float64Array) => Float64Array;
+
+/** A group of a layer: `sums` in two parts, weights `real` [outputs, depth]. */
+export interface JudgedGroup {
+  readonly sums: LayerSums;
+  readonly real: Float64Array;
+}
+
+/** `scale` raises all shares. */
+export const chosenDamping = (groups: readonly JudgedGroup[], depth: number, scale: number, rounded: Rounding): ChosenDamping => {
+  const [{ sums: { rowsOf }, real: { length } }] = groups;
+  if (rowsOf(0) < 2 || rowsOf(1) < 2) return { share: SINGLE_SHARE * scale, regression: true };
+  const outputs = length / depth;
   const rows = Math.min(outputs, MOST_ROWS);
   const judged = Array.from({ length: rows }, (_, i) => Math.floor((i * outputs) / rows));
-  const parts = [0, 1].map((part) => {
-    const cross = sums.cross(part);
-    return { covariance: sums.covariance(part), cross: Float64Array.from({ length: rows * depth }, (_, i) => cross[judged[Math.floor(i / depth)] * depth + (i % depth)]) };
+  const ofJudged = (list: Float64Array): Float64Array => Float64Array.from({ length: rows * depth }, (_, i) => list[judged[Math.floor(i / depth)] * depth + (i % depth)]);
+  const halves = groups.flatMap(({ sums, real }) => {
+    const given = ofJudged(real);
+    return [0, 1].map((part) => ({ sums, given, part, cross: ofJudged(sums.cross(part)), other: { covariance: sums.covariance(1 - part), cross: ofJudged(sums.cross(1 - part)) } }));
   });
-  let [best, least] = [{ share: SHARES[SHARES.length - 1] * scale, regression: false }, 0];
-  for (const share of SHARES) {
-    const loss = parts.reduce((sum, { cross }, part) => sum + lossOf(sums.form(share * scale, part).solve(cross), parts[1 - part]), 0);
-    if (loss < least) [best, least] = [{ share: share * scale, regression: true }, loss];
-  }
-  return best;
+  const lossWith = (share: number, regression: boolean): number => halves.reduce((all, { sums, given, part, cross, other }) => {
+    const form = sums.form(share, part);
+    const moved = regression ? form.solve(cross).map((step, i) => given[i] + step) : given;
+    const change = new Float64Array(given.length);
+    for (let first = 0; first < given.length; first += depth) change.set(rounded(form, moved.subarray(first, first + depth)), first);
+    return all + lossOf(change.map((one, i) => one - given[i]), other);
+  }, 0);
+  const losses = SHARES.map((): number | null => null);
+  const lossAt = (at: number): number => losses[at] ??= lossWith(SHARES[at] * scale, true);
+  let at = FIRST;
+  for (const way of [1, -1]) while (SHARES[at + way] !== undefined && lossAt(at + way) < lossAt(at)) at += way;
+  const share = SHARES[at] * scale;
+  return { share, regression: lossAt(at) < lossWith(share, false) };
 };
 
 /** Δ·C·Δᵀ − 2·⟨R, Δ⟩ over all rows of Δ. */

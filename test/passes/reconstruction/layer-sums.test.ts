@@ -8,7 +8,7 @@ import { tensor } from '../../../src/ir/type.ts';
 import { quadraticForm } from '../../../src/numerics/quadratic-form.ts';
 import { createRandom } from '../../../src/numerics/random.ts';
 import { layerRows, readTheSame, rowProducts } from '../../../src/passes/reconstruction/layer-rows.ts';
-import { chosenDamping } from '../../../src/passes/reconstruction/chosen-damping.ts';
+import { chosenDamping, type Rounding } from '../../../src/passes/reconstruction/chosen-damping.ts';
 import { layerSums } from '../../../src/passes/reconstruction/layer-sums.ts';
 
 const random = createRandom(5);
@@ -128,12 +128,20 @@ describe('damping', () => {
     return sums;
   };
 
+  const weights = new Float64Array(depth);
+  const unrounded: Rounding = (_, row) => row;
+
   it('is small where both halves miss the same', () => {
-    expect(chosenDamping(sumsWith(([first, second]) => 0.5 * first - second), depth, 1, 1)).toEqual({ share: 0.01, regression: true });
+    expect(chosenDamping([{ sums: sumsWith(([first, second]) => 0.5 * first - second), real: weights }], depth, 1, unrounded)).toEqual({ share: 0.001, regression: true });
   });
 
   it('regression stands aside where the halves miss opposite things', () => {
-    expect(chosenDamping(sumsWith(([first], part) => (part === 0 ? first : -first)), depth, 1, 1).regression).toBe(false);
+    expect(chosenDamping([{ sums: sumsWith(([first], part) => (part === 0 ? first : -first)), real: weights }], depth, 1, unrounded).regression).toBe(false);
+  });
+
+  it('regression stands aside where rounding takes away all that it gains', () => {
+    expect(chosenDamping([{ sums: sumsWith(([first]) => 0.4 * first), real: weights }], depth, 1, (_, row) => row.map(Math.round)).regression).toBe(false);
+    expect(chosenDamping([{ sums: sumsWith(([first]) => first), real: weights }], depth, 1, (_, row) => row.map(Math.round)).regression).toBe(true);
   });
 
   it('sums of parts add up to those of all', () => {
