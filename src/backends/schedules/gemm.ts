@@ -7,7 +7,7 @@
  * with the last column, so some columns may be computed twice, with equal results, and no panel is partly empty.
  */
 import { across, add, at, broadcast, buffer, bytesOf, call, convert, dot, fn, grid, index, list, literal, load, loop, moved, mul, set, shl, splat, store, sub, variable, xor, zero, zip } from '../../loops/build.ts';
-import type { Address, Buffer, Contents, Elem, Expr, Fn, Index, Mark, Stmt } from '../../loops/types.ts';
+import type { Address, Buffer, Contents, Elem, Expr, Fn, Index, Mark, Stmt, Var } from '../../loops/types.ts';
 import { codesOf, fieldsOf, loadPlanes, packCodes, packedLength, unpack, type StoredBits } from './codes.ts';
 import { emptyLike, perChannel, product, type ScheduleContext } from './kernel.ts';
 import { unpackLevels, wordTable } from './levels.ts';
@@ -16,7 +16,7 @@ import { makeRescale, type Rescale, type RescaleClass } from './rescale.ts';
 import type { Quads } from './quads.ts';
 import { once } from './split.ts';
 import { vectorLanes, type Target } from './target.ts';
-import { inReadingOrder, runOf } from './words.ts';
+import { BLOCK_LANES, inReadingOrder, runOf } from './words.ts';
 
 /** How a row of A is walked: outer axes of runs, each with its stride, then `run` neighbours. */
 export interface Walk {
@@ -193,19 +193,23 @@ const tileFn = (name: string, { rows, panels, walk, rowA, rowOut, a, b, rescale:
         const kept = words.map((_, r) => variable(`aw${r}`, wide, d * lanes));
         return [...kept.map((v, r) => set(v, words[r])), ...bWords.flatMap((v, j) => [set(v, weight(step, j)), ...kept.map((a, r) => product(r, j, a))])];
       }
-      const one = variable('aw', wide, d * lanes);
-      return [...bWords.map((v, j) => set(v, weight(step, j))), ...words.flatMap((a, r) => [set(one, a), ...bWords.map((_, j) => product(r, j, one))])];
+      return [...bWords.map((v, j) => set(v, weight(step, j))), ...words.flatMap((a, r) => {
+        const one = variable(`aw${r}`, wide, d * lanes);
+        return [set(one, a), ...bWords.map((_, j) => product(r, j, one))];
+      })];
     }).flat(),
   ];
   const loops = [...outer, k].reduceRight<readonly Stmt[]>((stmts, over) => [loop(over, stmts)], inner);
 
-  const run = runOf(lanes);
-  const prepared = rescale.prepare(run);
+  const { done, copies } = takenOver(sums);
+  // vectors of several blocks are stored one by one: their constants one by one, too, leave the sums their registers
+  const run = lanes > BLOCK_LANES ? lanes : runOf(lanes);
+  const prepared = rescale.prepare(run, lanes === 1 ? undefined : lanes);
   const finish = list(width / run, (group) => {
     const { setup, constants } = prepared.channels((one) => ({ from: at(one, group * run), stride: 1 }));
     const perGroup = run / lanes;
     return [...setup, ...list(rows, (r) => prepared.finish(
-      sums[r].slice(group * perGroup, (group + 1) * perGroup), constants, at(result, r * rowOut + group * run),
+      done[r].slice(group * perGroup, (group + 1) * perGroup), constants, at(result, r * rowOut + group * run),
       second === null ? null : { from: at(second, r * rowOut + group * run), stride: 1 },
     )).flat()];
   }).flat();
@@ -213,7 +217,18 @@ const tileFn = (name: string, { rows, panels, walk, rowA, rowOut, a, b, rescale:
     : starts.flatMap(({ setup, start }, r) => [...setup, ...sums[r].map((v, j) => set(v, byBytes && j % 2 === 0 ? mul(start, 17) : start))]);
   const lower = byBytes ? sums.flatMap((row) => list(panels, (p) => set(row[2 * p], sub(row[2 * p], shl(row[2 * p + 1], 4))))) : [];
   return fn(name, { buffers: [result, left, right, ...(levels === null ? [] : [levels]), ...rescale.buffers], values: rescale.values },
-    [...(table?.setup ?? []), ...begin, ...loops, ...lower, ...prepared.setup, ...finish]);
+    [...(table?.setup ?? []), ...begin, ...loops, ...lower, ...copies, ...prepared.setup, ...finish]);
+};
+
+/**
+ * The sums of a tile under names of their own, for what follows its loops: gcc keeps one name in one place, and where the rescale has too few
+ * registers for all sums, that of a sum which the loops add to would be memory. Vectors of one block do without: their compilers divide names.
+ */
+export const takenOver = (sums: readonly (readonly Var[])[]): { readonly done: readonly (readonly Var[])[]; readonly copies: readonly Stmt[] } => {
+  const { e, n } = sums[0][0].type;
+  if (n <= BLOCK_LANES) return { done: sums, copies: [] };
+  const done = sums.map((row, r) => row.map((_, j) => variable(`t${r}_${j}`, e, n)));
+  return { done, copies: done.flatMap((row, r) => row.map((v, j) => set(v, sums[r][j], { pin: true }))) };
 };
 
 /** Elements of a row for which 255·(255 + 136)·2^14 < 2^31. */

@@ -23,11 +23,12 @@
 import { across, add, at, broadcast, buffer, call, dot, fn, grid, index, list, literal, load, loop, moved, mul, reduce, set, splat, store, variable, zero } from '../../loops/build.ts';
 import type { Address, Buffer, Contents, Elem, Expr, Fn, Index, Stmt } from '../../loops/types.ts';
 import { codesOf, fieldsOf, loadPlanes, packedLength, storedWidth, type Loaded } from './codes.ts';
-import { FEW_ROWS, heldStarts, multiply, packedPanels, unpackedWalk, unpackPanel, within, type Places, type TileShape, type Walk } from './gemm.ts';
+import { FEW_ROWS, heldStarts, multiply, packedPanels, takenOver, unpackedWalk, unpackPanel, within, type Places, type TileShape, type Walk } from './gemm.ts';
 import { emptyLike, perChannel, product, type ScheduleContext } from './kernel.ts';
 import { byteTable, wordTable } from './levels.ts';
 import { collapse, overNest } from './nest.ts';
 import { makeRescale, type Rescale, type RescaleClass } from './rescale.ts';
+import { orderPairsFn, pairedWalk, pairsLength } from './pairs.ts';
 import { once } from './split.ts';
 import { vectorLanes, type Target } from './target.ts';
 import { inLaneOrder } from './words.ts';
@@ -231,6 +232,7 @@ const tileFn = (name: string, { rows, width, walk, rowA, rowOut, rescale: shape,
   const inner = held === null ? direct() : narrow(Math.min(iterations, Math.floor(held.steps / span)));
   const loops = outer.reduceRight<readonly Stmt[]>((stmts, over) => [loop(over, stmts)], inner);
 
+  const { done, copies } = takenOver(sums);
   const words = Math.min(PANEL, width) / lanes;
   const parts = Math.min(2, words);
   const run = parts * lanes;
@@ -238,7 +240,7 @@ const tileFn = (name: string, { rows, width, walk, rowA, rowOut, rescale: shape,
   const finish = list(width / run, (group) => {
     const { setup, constants } = prepared.channels((one) => ({ from: at(one, group * run), stride: 1 }));
     return [...setup, ...list(rows, (r) => prepared.finish(
-      list(parts, (p) => reduce(joined, sums[r].slice((group * parts + p) * joined, (group * parts + p + 1) * joined))), constants, at(result, r * rowOut + group * run),
+      list(parts, (p) => reduce(joined, done[r].slice((group * parts + p) * joined, (group * parts + p + 1) * joined))), constants, at(result, r * rowOut + group * run),
       second === null ? null : { from: at(second, r * rowOut + group * run), stride: 1 },
     )).flat()];
   }).flat();
@@ -247,7 +249,7 @@ const tileFn = (name: string, { rows, width, walk, rowA, rowOut, rescale: shape,
     return set(v, known.length === 0 ? zero('i32', lanes) : known.reduce((a, b) => add(a, b)));
   })]);
   return fn(name, { buffers: [result, left, right, ...(levels === null ? [] : [levels]), ...(quads.rebased ? [first] : []), ...(held === null ? [] : [offsets]), ...rescale.buffers], values: rescale.values },
-    [...(table?.setup ?? []), ...begin, ...loops, ...prepared.setup, ...finish]);
+    [...(table?.setup ?? []), ...begin, ...loops, ...copies, ...prepared.setup, ...finish]);
 };
 
 interface RowSum {
@@ -305,6 +307,8 @@ export interface QuadPlaces extends Places {
   readonly edge: Buffer | null;
   /** what the sums of each row begin with, where weights are held without sign */
   readonly offsets: Buffer | null;
+  /** memory for a panel in the order of pairs, where some products take one */
+  readonly pairs: Buffer | null;
 }
 
 /** rows × columns: the loops over groups of panels and, within each, over tiles. */
@@ -346,18 +350,19 @@ export const multiplyQuads = (shape: Omit<TileShape, 'rows'>, rows: number, colu
     const m = index('m', Math.max(1, blocks));
     return once([...setup, ...within(around, [...(blocks === 0 ? [] : [loop(m, one(group, 0, [[m, group]]))]), ...(rows % group === 0 ? [] : one(rows % group, blocks * group, []))])], mark);
   }
-  /** `width` columns of the panels from number `number` on, which begin at `b`, the first of them `column`; `terms` count groups of panels, `part` parts of a panel. */
-  const pass = (width: number, number: number, column: number, terms: Terms, b: Address, part: Index | null = null): readonly Stmt[] => {
+  /** `width` columns of the panels from number `number` on, which begin at `b`, the first of them `column`; `terms` count groups of panels, `part` parts of a panel from part `from` on. */
+  const pass = (width: number, number: number, column0: number, terms: Terms, b: Address, part: Index | null = null, from = 0): readonly Stmt[] => {
+    const [column, channel0] = [column0 + from * width, number * PANEL + from * width];
     const byGroup = (perPanel: number, perColumn: number): (readonly [Index, number])[] => [
       ...terms.map(([i, n]) => [i, n * Math.max(1, width / PANEL) * perPanel] as const), ...(part === null ? [] : [[part, width * perColumn] as const])];
     const height = Math.min(rows, rowsOf(target, quads, width));
     const tile = (count: number, row: number, m: readonly Index[]): Stmt => {
       const byRow = (stride: number): (readonly [Index, number])[] => m.map((i) => [i, height * stride]);
       return call(share('tile', { ...shape, walk: tileWalk, rows: count, width }, tileFn), [
-        moved(out, row * rowOut + column, ...byRow(rowOut), ...byGroup(PANEL, 1)), moved(a, row * rowA, ...byRow(rowA)), moved(b, 0, ...(part === null ? [] : [[part, width * QUAD] as const])), ...table,
-        ...(start === null ? [] : [moved(start, number * PANEL, ...byGroup(PANEL, 1))]),
+        moved(out, row * rowOut + column, ...byRow(rowOut), ...byGroup(PANEL, 1)), moved(a, row * rowA, ...byRow(rowA)), moved(b, from * width * QUAD, ...(part === null ? [] : [[part, width * QUAD] as const])), ...table,
+        ...(start === null ? [] : [moved(start, channel0, ...byGroup(PANEL, 1))]),
         ...(offsets === null ? [] : [at(offsets, row, ...aroundOffsets, ...byRow(1))]),
-        ...rescale.channels.map((one) => at(one, number * PANEL, ...channel, ...byGroup(PANEL, 1))),
+        ...rescale.channels.map((one) => at(one, channel0, ...channel, ...byGroup(PANEL, 1))),
         ...(y === null ? [] : [moved(y, row * rowOut + column, ...byRow(rowOut), ...byGroup(PANEL, 1))]),
         ...(rescale.table === null ? [] : [rescale.table]),
       ], [], rescale.values);
@@ -371,12 +376,24 @@ export const multiplyQuads = (shape: Omit<TileShape, 'rows'>, rows: number, colu
     return once([...setup, ...pass(columns, 0, 0, [], b)], mark);
   }
   const widest = widthOf(target, quads, rows);
+  const paired = pairsLength(walk, rows * product(around.map(({ count }) => count)), target) === null ? null : places.pairs;
   const whole = Math.floor(columns / PANEL);
-  const panel = (number: number, column: number, terms: Terms): readonly Stmt[] => {
+  /** One panel; `known` of its first columns are computed elsewhere too, and whole parts of them left out. */
+  const panel = (number: number, column: number, terms: Terms, known = 0): readonly Stmt[] => {
+    if (paired !== null && known === 0) {
+      const by = (stride: number): Terms => terms.map(([i, n]) => [i, n * stride]);
+      return [
+        call(share('pairs', { length }, orderPairsFn), [paired, moved(places.b, number * size, ...by(size))]),
+        ...multiply({ ...shape, walk: pairedWalk(walk), b: 'i16' }, rows, PANEL, rescale, {
+          out: moved(out, column, ...by(PANEL)), a, b: at(paired), y: y === null ? null : moved(y, column, ...by(PANEL)), channel: [...channel, ...by(PANEL)], first: number * PANEL, around,
+        }, share),
+      ];
+    }
     const { b, setup } = panelsAt(number, 1, terms);
     if (widest >= PANEL) return [...setup, ...pass(PANEL, number, column, terms, b)];
-    const part = index('part', PANEL / widest);
-    return [...setup, loop(part, pass(widest, number, column, terms, b, part))];
+    const first = Math.floor(known / widest);
+    const part = index('part', PANEL / widest - first);
+    return [...setup, loop(part, pass(widest, number, column, terms, b, part, first))];
   };
   const several = (count: number, number: number, column: number, terms: Terms): readonly Stmt[] => {
     const { b, setup } = panelsAt(number, count, terms.map(([i, n]) => [i, n * count] as const));
@@ -394,7 +411,7 @@ export const multiplyQuads = (shape: Omit<TileShape, 'rows'>, rows: number, colu
     ...(groups === 0 ? [] : [loop(n, most === 1 ? panel(0, 0, [[n, 1]]) : several(most, 0, 0, [[n, 1]]), mark)]),
     ...once([
       ...(whole % most === 0 ? [] : several(whole % most, groups * most, groups * most * PANEL, [])),
-      ...(columns % PANEL === 0 ? [] : panel(whole, columns - PANEL, [])),
+      ...(columns % PANEL === 0 ? [] : panel(whole, columns - PANEL, [], PANEL - (columns % PANEL))),
     ], mark),
   ];
 };

@@ -7,6 +7,7 @@ import type { StoredWeights } from './levels.ts';
 import { MOST_ROWS, multiplyQuads, packQuads, PANEL, partWidth, quadConstants, quadLength, quadPanelBytes, quadScratch, startSums, type QuadPlaces } from './quads.ts';
 import { once } from './split.ts';
 import { collapse, overNest } from './nest.ts';
+import { pairsLength } from './pairs.ts';
 import { tableEntry, type Rescale } from './rescale.ts';
 import { vectorLanes, type Target } from './target.ts';
 
@@ -37,11 +38,11 @@ export const weightBindings = (name: string, { weights, codes, levels, padding }
     const own = codes.subarray(g * filter, (g + 1) * filter);
     panels.set(walk.quads === null ? packPanels(own, columns, walk, target, padding) : packQuads(own, columns, walk, padding), g * length);
   }
-  const [unpacked, edge] = [unpackedLength(columns, walk, target), edgeLength(columns, walk, target)];
+  const [unpacked, edge, pairs] = [unpackedLength(columns, walk, target), edgeLength(columns, walk, target), columns < PANEL ? null : pairsLength(walk, rows, target)];
   return [
     packed(name, panels), ...(levels === null ? [] : [packed(name, levels)]), ...(walk.quads?.rebased === true ? [packed(name, quadConstants(startSums(weights, groups * columns, -rowOffset(walk)), columns, target, groups))] : []),
     ...(unpacked === null ? [] : [scratch('i8', unpacked)]), ...(edge === null ? [] : [scratch(out, edge)]),
-    ...(walk.quads?.held == null ? [] : [scratch('i32', rows)]),
+    ...(walk.quads?.held == null ? [] : [scratch('i32', rows)]), ...(pairs === null ? [] : [scratch('i16', pairs)]),
   ];
 };
 
@@ -71,13 +72,15 @@ export const weightBuffers = (columns: number, walk: Walk, target: Target, out: 
   const unpacked = unpackedBytes === null ? null : buffer('unpacked', 'i8', unpackedBytes, 'temp');
   const edge = edgeElements === null ? null : buffer('edge', out, edgeElements, 'temp');
   const offsets = walk.quads?.held == null ? null : buffer('offsets', 'i32', rows, 'temp');
+  const pairWords = columns < PANEL ? null : pairsLength(walk, rows, target);
+  const pairs = pairWords === null ? null : buffer('pairs', 'i16', pairWords, 'temp');
   return {
-    buffers: [weights, levels, start, unpacked, edge, offsets].filter((one) => one !== null),
+    buffers: [weights, levels, start, unpacked, edge, offsets, pairs].filter((one) => one !== null),
     multiply(tile, rows, rescale, { out: to, a, y, group, around = [], mark = null }, share) {
       const by = (stride: number): (readonly [Index, number])[] => (group === null ? [] : [[group, stride]]);
       const places = { out: to, a, b: moved(at(weights), 0, ...by(length)), y, channel: by(channels), unpacked, levels: levels === null ? null : at(levels), around, mark };
       if (walk.quads === null) return multiply(tile, rows, columns, rescale, places, share);
-      const own: QuadPlaces = { ...places, start: start === null ? null : at(start, 0, ...by(channels)), edge, offsets };
+      const own: QuadPlaces = { ...places, start: start === null ? null : at(start, 0, ...by(channels)), edge, offsets, pairs };
       const { table } = rescale;
       if (table === null || tile.rescale.code !== tile.rescale.out || target.lanes === 1) return multiplyQuads(tile, rows, columns, rescale, own, share);
       return once([

@@ -77,7 +77,7 @@ export const boundsOf = (low: Expr, high: Expr, e: Elem, run: number, natural: b
 };
 
 /** i32 lanes of a 16-byte block; `pack` keeps the order of lanes only in vectors of one block. */
-const BLOCK_LANES = 4;
+export const BLOCK_LANES = 4;
 
 /** i32 words as codes of element `e`, saturated and clamped: one run of the element, or two where it has 32 bits or vectors are wide. */
 export const toCodes = (parts: readonly Expr[], e: Elem, bounds: Bounds): readonly Expr[] => {
