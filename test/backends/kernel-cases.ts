@@ -197,7 +197,9 @@ const fixedCases: readonly Case[] = [
   linearCase([4], 31, 9, 'i16', 'i2', 'residual-i16'), linearCase([1200], 6, 8, 'i8', 'i8', 'one'), linearCase([6], 600, 24, 'i8', 'i6', 'one'),
   linearCase([2], 4096, 12, 'i8', 'i8', 'residual'),
   // rows enough for panels in the order of pairs, behind them part of a panel
-  linearCase([25], 18, 40, 'i8', 'i8', 'one'), linearCase([31], 22, 56, 'u8', 'i8', 'residual'),
+  linearCase([25], 18, 40, 'i8', 'i8', 'one'), linearCase([31], 22, 56, 'u8', 'i8', 'residual'), linearCase([101], 130, 16, 'i8', 'i8', 'one'),
+  convCase({ size: [21, 23], kernel: [3, 3], inputs: 3, outputs: 24, strides: [2, 2], pads: [1, 1, 1, 1] }, 'one'),
+  convCase({ size: [17, 19], kernel: [2, 3], inputs: 12, outputs: 48, group: 2, strides: [1, 2], pads: [0, 1, 1, 0] }, 'residual'),
   // windows
   ...endings.map((ending) => convCase({ size: [6, 7], kernel: [3, 3], inputs: 5, outputs: 9, pads: [1, 1, 1, 1] }, ending)),
   convCase({ size: [8, 8], kernel: [3, 3], inputs: 16, outputs: 16, pads: [1, 1, 1, 1], batch: 2 }, 'one'),

@@ -13,6 +13,7 @@ import { storedWeights, weightWidth, type StoredWeights } from './levels.ts';
 import { rowProduct } from './linear.ts';
 import { collapse, overNest } from './nest.ts';
 import { quadsFor } from './quads.ts';
+import { pairsLength } from './pairs.ts';
 import { makeRescale, rescaleBindings, rescaleClass, rescaleValues, type RescaleClass } from './rescale.ts';
 import { bandLength, bandOf, inResult, overBlocks, windowShapeOf, type Band, type WindowAttrs, type WindowShape } from './rows.ts';
 import { markFor } from './split.ts';
@@ -117,8 +118,8 @@ const convFn = ({ share }: ScheduleContext) => (name: string, { window: w, band,
     const multiply = (around: readonly Index[]): readonly Stmt[] => weights.multiply(tile, w.outWidth, rescale, {
       out, a: taps === null ? windows : at(patches), y: rescale.y === null ? null : moved(at(rescale.y), out.offset, ...out.terms), group: g, around, mark: perPanel,
     }, share);
-    // panels are unpacked once for all rows of the block
-    if (walk.bits < 8 && taps === null) return [loop(g, multiply([row]))];
+    // panels are unpacked, or put in order, once for all rows of the block
+    if (taps === null && (walk.bits < 8 || pairsLength(walk, block.rows * w.outWidth, target) !== null)) return [loop(g, multiply([row]))];
     return [loop(row, [loop(g, [...(taps === null ? [] : gather(windows, patches, taps, w.outWidth, pixelStride, walk.padded)), ...multiply([])])])];
   }, perBlock);
   const cleared = taps === null || walk.padded === walk.run ? [] : fillRows(at(patches, walk.run), w.outWidth, walk.padded - walk.run, walk.padded, 0, target);

@@ -9,6 +9,7 @@ import type { Step } from '../group.ts';
 import { elemOf, operand, product, scratch, shapeOf, type Binding, type Kernel, type Schedule, type ScheduleContext } from './kernel.ts';
 import { columnsPerPanel, fillRows, targetFor, walkOf, widenRows, type Walk } from './gemm.ts';
 import { storedWeights, weightWidth } from './levels.ts';
+import { rowsInOrder } from './pairs.ts';
 import { PANEL, quadRows, quadsFor } from './quads.ts';
 import { makeRescale, rescaleBindings, rescaleClass, rescaleValues, type RescaleClass } from './rescale.ts';
 import { markFor, once } from './split.ts';
@@ -68,6 +69,8 @@ const blockRows = ({ rows, columns, walk, x, target }: Shape): number | null => 
   if (x === e && walk.run === walk.padded) return null;
   const height = walk.quads === null ? target.tile[0] : quadRows(target, walk.quads, rows, columns);
   const fit = Math.floor(target.blockBytes / (bytesOf(e) * walk.padded * height)) * height;
+  const inOrder = columns < PANEL ? null : rowsInOrder(walk, rows, height, target);
+  if (inOrder !== null && inOrder > fit) return inOrder;
   const least = walk.bits === 8 ? height : Math.ceil(UNPACKED_ROWS / height) * height;
   return Math.min(rows, Math.max(least, fit));
 };

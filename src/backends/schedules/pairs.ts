@@ -4,36 +4,60 @@
  * is put in order once for all rows that pass over it.
  */
 import { at, buffer, fn, index, list, load, loop, set, store, variable, zip } from '../../loops/build.ts';
-import type { Fn } from '../../loops/types.ts';
+import type { Fn, Index, Stmt } from '../../loops/types.ts';
 import type { Walk } from './gemm.ts';
 import { product } from './kernel.ts';
 import type { Target } from './target.ts';
 
 /** Columns of a panel, codes of a step, and of a vector of one 16-byte block, in which `zip` keeps the order. */
 const [PANEL, STEP, BLOCK] = [16, 64, 8];
-/** Panels of more taps would not stay near the core beside the rows. */
-const DEEPEST = 256;
+/** Panels of more taps would not stay near the core beside the rows; those of several segments are read in more and shorter loops. */
+const [DEEPEST, DEEPEST_SEGMENTS] = [192, 128];
+/** Rows, and bytes of them, that should share a panel in order. */
+const [SHARING_ROWS, SHARING_BYTES] = [256, 98304];
 
-const depthOf = ({ counts, padded }: Walk): number => product(counts) * padded;
-/** Words of a panel in order; null where putting it in order does not pay for so many rows: it takes about what joining the sums of a row takes, for each tap. */
-export const pairsLength = (walk: Walk, rows: number, { ordersPairs }: Target): number | null => {
-  const depth = depthOf(walk);
-  return ordersPairs && walk.bits === 8 && walk.quads?.a === 'i16' && walk.counts.length === 0 && depth <= DEEPEST && 3 * depth <= 4 * rows ? depth * PANEL : null;
-};
+/** Neighbours along K of a segment that are multiplied: whole pairs. */
+const pairedRun = ({ run }: Walk): number => run + (run % 2);
 /** The same walk over a panel in order. */
-export const pairedWalk = (walk: Walk): Walk => ({ ...walk, quads: null });
+export const pairedWalk = (walk: Walk): Walk => ({ ...walk, padded: pairedRun(walk), quads: null });
+/**
+ * Words of a panel in order; null where that does not pay for so many rows. Putting a tap in order takes about what a hundred rows save by it:
+ * each row saves the widening of its share of the panel, which goes with the taps, and the joining of sums, which counts as much as a hundred taps.
+ */
+export const pairsLength = (walk: Walk, rows: number, { ordersPairs }: Target): number | null => {
+  const depth = product(walk.counts) * pairedRun(walk);
+  const pays = depth <= (walk.counts.length === 0 ? DEEPEST : DEEPEST_SEGMENTS) && rows * (depth + 100) >= 100 * depth;
+  return ordersPairs && walk.bits === 8 && walk.quads?.a === 'i16' && pays ? depth * PANEL : null;
+};
+/** Rows to widen at a time, as few blocks of equal height, where they pass over panels in order; null where they do not. */
+export const rowsInOrder = (walk: Walk, rows: number, height: number, target: Target): number | null => {
+  const most = Math.min(SHARING_ROWS, Math.floor(SHARING_BYTES / (2 * walk.padded)));
+  const block = Math.ceil(rows / Math.ceil(rows / most) / height) * height;
+  return pairsLength(walk, Math.min(rows, block), target) === null ? null : Math.min(rows, block);
+};
 
-/** A panel of `length` codes put in order: 4×2 pairs are transposed at a time. */
-export const orderPairsFn = (name: string, { length }: { readonly length: number }): Fn => {
-  const [words, panel] = [buffer('words', 'i16', length, 'out'), buffer('panel', 'i8', length, 'const')];
-  const s = index('s', length / STEP);
-  const body = list(STEP / (2 * BLOCK), (columns) => {
+/** What `orderPairsFn` is made for. */
+export interface PairOrder {
+  readonly segments: number;
+  /** codes of a segment of a panel, and of them those that whole pairs of `run` need */
+  readonly stored: number;
+  readonly needed: number;
+}
+export const pairOrder = (walk: Walk): PairOrder => ({ segments: product(walk.counts), stored: walk.padded * PANEL, needed: pairedRun(walk) * PANEL });
+
+/** A panel put in order: 4×2 pairs are transposed at a time. */
+export const orderPairsFn = (name: string, { segments, stored, needed }: PairOrder): Fn => {
+  const [words, panel] = [buffer('words', 'i16', segments * needed, 'out'), buffer('panel', 'i8', segments * stored, 'const')];
+  const [o, s] = [index('segment', segments), index('s', Math.max(1, Math.floor(needed / STEP)))];
+  const step = (first: number, halves: readonly (0 | 1)[], terms: readonly (readonly [Index, number])[]): readonly Stmt[] => list(STEP / (2 * BLOCK), (columns) => {
     const [a, b, even, odd] = ['a', 'b', 'even', 'odd'].map((part) => variable(part, 'i16', BLOCK));
-    const pairs = (half: 0 | 1) => store(at(words, half * (STEP / 2) + columns * BLOCK, [s, STEP]), zip(half, 2, even, odd));
+    const codes = (at_: number) => load(at(panel, first + at_, [o, stored], ...terms), BLOCK, 'i16');
     return [
-      set(a, load(at(panel, columns * 2 * BLOCK, [s, STEP]), BLOCK, 'i16')), set(b, load(at(panel, (columns * 2 + 1) * BLOCK, [s, STEP]), BLOCK, 'i16')),
-      set(even, zip(0, 2, a, b)), set(odd, zip(1, 2, a, b)), pairs(0), pairs(1),
+      set(a, codes(columns * 2 * BLOCK)), set(b, codes((columns * 2 + 1) * BLOCK)), set(even, zip(0, 2, a, b)), set(odd, zip(1, 2, a, b)),
+      ...halves.map((half) => store(at(words, first + half * (STEP / 2) + columns * BLOCK, [o, needed], ...terms), zip(half, 2, even, odd))),
     ];
   }).flat();
-  return fn(name, { buffers: [words, panel] }, [loop(s, body)]);
+  return fn(name, { buffers: [words, panel] }, [loop(o, [
+    ...(needed < STEP ? [] : [loop(s, step(0, [0, 1], [[s, STEP]]))]), ...(needed % STEP === 0 ? [] : step(needed - (needed % STEP), [0], [])),
+  ])]);
 };

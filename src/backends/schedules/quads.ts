@@ -28,7 +28,7 @@ import { emptyLike, perChannel, product, type ScheduleContext } from './kernel.t
 import { byteTable, wordTable } from './levels.ts';
 import { collapse, overNest } from './nest.ts';
 import { makeRescale, type Rescale, type RescaleClass } from './rescale.ts';
-import { orderPairsFn, pairedWalk, pairsLength } from './pairs.ts';
+import { orderPairsFn, pairedWalk, pairOrder, pairsLength } from './pairs.ts';
 import { once } from './split.ts';
 import { vectorLanes, type Target } from './target.ts';
 import { inLaneOrder } from './words.ts';
@@ -383,7 +383,7 @@ export const multiplyQuads = (shape: Omit<TileShape, 'rows'>, rows: number, colu
     if (paired !== null && known === 0) {
       const by = (stride: number): Terms => terms.map(([i, n]) => [i, n * stride]);
       return [
-        call(share('pairs', { length }, orderPairsFn), [paired, moved(places.b, number * size, ...by(size))]),
+        call(share('pairs', pairOrder(walk), orderPairsFn), [paired, moved(places.b, number * size, ...by(size))]),
         ...multiply({ ...shape, walk: pairedWalk(walk), b: 'i16' }, rows, PANEL, rescale, {
           out: moved(out, column, ...by(PANEL)), a, b: at(paired), y: y === null ? null : moved(y, column, ...by(PANEL)), channel: [...channel, ...by(PANEL)], first: number * PANEL, around,
         }, share),
