@@ -7,7 +7,8 @@
  * Codes of less than 8 bits are packed panel by panel (codes.ts), blocks being the 64 codes of a step.
  *
  * A machine with dot products of four bytes reads a step as 16 sums. One with pairs of 16-bit words widens it and gets two sums for each
- * column, which `reduce` joins after the last step. A scalar machine takes one column out of the panel and multiplies that.
+ * column, which `reduce` joins after the last step; or, where many rows pass over a panel of few taps, it puts the panel in the order of pairs
+ * first (pairs.ts), and gets one. A scalar machine takes one column out of the panel and multiplies that.
  *
  * **Bytes without sign.** Where the first operand of the machine's product is u8, signed codes are stored as code + 128, and sums begin
  * at −128·Σw instead of 0. Every partial sum stays within |x|·|w| ≤ 383·128 for each tap, which `bytesFit` keeps inside 32 bits.
