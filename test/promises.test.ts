@@ -21,7 +21,7 @@ describe.each(['glyph-cnn', 'glyph-vit'])('%s', (model) => {
   beforeAll(() => {
     const { status, stderr } = compile(model, folder, '--threads', '1');
     if (status !== 0) throw new Error(stderr);
-  }, 120_000);
+  }, 240_000);
 
   test('the same input and options give the same bytes, with any number of threads', () => {
     const again = join(scratch, `${model}-again`);
@@ -29,12 +29,12 @@ describe.each(['glyph-cnn', 'glyph-vit'])('%s', (model) => {
     const [first, second] = [filesOf(folder), filesOf(again)];
     expect([...second.keys()]).toEqual([...first.keys()]);
     for (const [path, bytes] of first) expect(bytes.equals(second.get(path)!), path).toBe(true);
-  }, 120_000);
+  }, 240_000);
 
   test('every target equals the reference bit for bit', () => {
     const { status, stdout } = lowbitc('verify', folder, '--input', `image=${example('data/eval.npy')}`, '--count', '12');
     expect(status, stdout).toBe(0);
-  }, 120_000);
+  }, 240_000);
 
   test('the certificate finds no real number and no division', () => {
     const certificate = JSON.parse(readFileSync(join(folder, 'certificate.json'), 'utf8')) as Certificate;
@@ -51,7 +51,7 @@ describe.each(['glyph-cnn', 'glyph-vit'])('%s', (model) => {
     const helpers = symbols.filter((name) => !name.startsWith(`${id}_`));
     // 64-bit multiplication and shifts, leading zeros, switch tables and copies are integer work
     expect(helpers.filter((name) => !/^(__aeabi_(lmul|llsl|llsr|lasr|memcpy\d?|memset\d?|memclr\d?|memmove\d?)|__clz[sd]i2|__gnu_thumb1_case_\w+|memcpy|memset|memmove)$/.test(name))).toEqual([]);
-  }, 60_000);
+  }, 240_000);
 
   const machine = { x64: /\b(?:v?(?:add|sub|mul|div|sqrt|min|max|cmp|comi|ucomi|cvt\w*2)(?:ss|sd|ps|pd)|v?cvt\w+|f(?:ld|st|add|mul|div|ild)\w*|i?div[bwlq]?)\b/, arm64: /\b(?:f[a-z]+|[su]cvtf|[su]div)\b/ }[process.arch as string];
   const canDisassemble = machine !== undefined && has('cc') && has('objdump');
@@ -62,7 +62,7 @@ describe.each(['glyph-cnn', 'glyph-vit'])('%s', (model) => {
     const mnemonics = [...listing.matchAll(/^\s+[\da-f]+:\s+(?:(?:rep\w*|lock|data16|cs)\s+)*([a-z][\w.]*)/gm)].map((match) => match[1]);
     expect(mnemonics.length).toBeGreaterThan(1000);
     expect([...new Set(mnemonics.filter((name) => machine!.test(name)))]).toEqual([]);
-  }, 120_000);
+  }, 240_000);
 });
 
 test('the scan sees what it looks for', () => {

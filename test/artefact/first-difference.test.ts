@@ -19,7 +19,7 @@ beforeAll(() => {
   lowbitc('compile', ...glyphFlags, '-o', path, '-t', 'wasm');
   folder = loadFolder(path);
   sample = codesAt(openSamples(example('data/eval.npy'), folder.graph.inputs, { count: 1 }), 0, folder.graph.inputs, takesData(folder));
-}, 60_000);
+}, 240_000);
 
 /** WebAssembly with a fault: one rescale saturates early. */
 const faultyAt = (name: string): Backend => {
@@ -36,4 +36,4 @@ test.each([0, 3, 7])('a fault in rescale %i', async (index) => {
   const rescales = groupSteps(folder.graph).steps.flatMap(({ rescale, table }) => (rescale?.op === 'requantize' && table === null ? [rescale] : []));
   const { name } = rescales[index].output;
   expect(await firstDifferingNode(folder.graph, faultyAt(name), sample)).toBe(name);
-}, 60_000);
+}, 240_000);

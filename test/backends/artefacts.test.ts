@@ -116,9 +116,9 @@ int main(void) {
     expect(run('make', [])).toBe(0);
     expect(spawnSync(join(folder, 'cpu', 'my_net'), { input: Buffer.alloc(2 * 20) }).stdout.length).toBe(2 * 14);
     expect(spawnSync(join(folder, 'cpu', 'my_net'), { input: Buffer.alloc(21) }).status).toBe(1);
-  }, 60_000);
+  }, 240_000);
   it.skipIf(cCompiler() === null || spawnSync('cmake', ['--version']).status !== 0)('is built by CMake (needs CMake and a C compiler)', () => {
     expect(run('cmake', ['-S', '.', '-B', '../build'])).toBe(0);
     expect(run('cmake', ['--build', '../build'])).toBe(0);
-  }, 60_000);
+  }, 240_000);
 });

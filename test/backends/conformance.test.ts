@@ -175,13 +175,13 @@ describe('every kernel op on every target', () => {
     const small = graphOf(cases.filter(({ large }) => large !== true), 3);
     const sample = samplesFor(small, 4).slice(0, 1);
     expect(differences(referenceOf(small, sample), interpreted(small, target, sample))).toEqual([]);
-  }, 120_000);
+  }, 240_000);
   it('WebAssembly', async () => {
     expect(differences(reference, await emittedWasm(graph, samples))).toEqual([]);
-  }, 120_000);
+  }, 240_000);
   it.each([['first', '--no-wasm-tier-up'], ['last', '--no-liftoff']])('WebAssembly with relaxed SIMD, compiled by the %s tier', async (_, flag) => {
     expect(differences(reference, await emittedRelaxed(graph, samples, [flag]))).toEqual([]);
-  }, 120_000);
+  }, 240_000);
   it('WebAssembly with relaxed SIMD falls back to the plain module', async () => {
     const home = join(written((await wasm.configure('relaxed').emit(programOf(graph), { name: 'cases' })).artefacts), 'wasm');
     const { relaxed } = await import(pathToFileURL(join(home, 'cases.mjs')).href) as { relaxed: boolean };
@@ -191,7 +191,7 @@ describe('every kernel op on every target', () => {
     expect(products[1]).toBeGreaterThan(100);
     const run = await runWasm(home, 'cases');
     expect(differences(reference, samples.map(run))).toEqual([]);
-  }, 120_000);
+  }, 240_000);
   for (const way of ways) it.skipIf(way.lacks !== null)(`C for ${way.name}${way.lacks === null ? '' : ` (needs ${way.lacks})`}`, async () => {
     expect(differences(reference, await emittedC(graph, interfaceOf(graph), samples, way))).toEqual([]);
   }, 300_000);
@@ -210,7 +210,7 @@ describe('random shapes', () => {
     const graph = graphOf(randomCases(seed, 40), seed);
     const samples = samplesFor(graph, seed).slice(0, 2);
     expect(differences(referenceOf(graph, samples), await emittedRelaxed(graph, samples, [])), `seed ${seed}`).toEqual([]);
-  }, 120_000);
+  }, 240_000);
   for (const way of ways) it.skipIf(way.lacks !== null)(`C for ${way.name}${way.lacks === null ? '' : ` (needs ${way.lacks})`}`, async () => {
     const seed = fc.sample(fc.integer({ min: 0, max: 2 ** 30 }), 1)[0];
     const graph = graphOf(randomCases(seed, 40), seed);

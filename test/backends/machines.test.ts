@@ -65,19 +65,19 @@ for (const machine of Object.values<CMachine>(machines)) {
     };
     it('equals the interpreter on random programs, without a warning', () => {
       compare(Array.from({ length: 40 }, (_, n) => randomCase(100 + n, 1 + (n % 8), vectorsOf(machine), `seed${100 + n}`)), [...optimised, ...strict, ...odd]);
-    }, 120_000);
+    }, 240_000);
     it('equals the interpreter on all pairs of edge values', () => {
       compare(sizesOf(machine).filter((size) => size >= Math.min(8, machine.vectorBytes)).map((size) => edgeCase(size, vectorsOf(machine), `bytes${size}`)), [...optimised, ...strict, ...odd]);
-    }, 120_000);
+    }, 240_000);
     it('runs kernels at its tile', () => {
       const samples = named(kernelsOf(machine));
       for (const sample of samples) verify(sample.program);
       runC(samples, [...flags, '-O2', ...strict], target, host).forEach((results, n) => { expect(results.get(samples[n].out), samples[n].program.name).toEqual(samples[n].expected); });
-    }, 120_000);
+    }, 240_000);
     it('compiles to code without float arithmetic and without division', () => {
       const samples = named([...kernelsOf(machine), ...Array.from({ length: 10 }, (_, n) => randomCase(n, 6, vectorsOf(machine), 'random'))]);
       expect(forbidden(samples.map((sample) => sample.program), target, [...host.flags.filter((flag) => flag.startsWith('-m')), ...flags], host)).toEqual([]);
-    }, 120_000);
+    }, 240_000);
   });
 }
 
@@ -153,7 +153,7 @@ describe.skipIf(obstacle(machines.avx2) !== null)('variants of one entry in file
     } finally {
       rmSync(folder, { recursive: true });
     }
-  }, 60_000);
+  }, 240_000);
 
   it.skipIf(missing(aarch64) !== null)('are empty for other processors (needs aarch64-linux-gnu-gcc)', () => {
     const folder = mkdtempSync(join(tmpdir(), 'lowbitc-'));
@@ -164,5 +164,5 @@ describe.skipIf(obstacle(machines.avx2) !== null)('variants of one entry in file
     } finally {
       rmSync(folder, { recursive: true });
     }
-  }, 60_000);
+  }, 240_000);
 });

@@ -18,13 +18,13 @@ describe.skipIf(!hasCompiler)('C equals the interpreter (needs cc)', () => {
         const { program, memory } = cases[n];
         expect(firstDifference(program, interpret(program, memory), (b) => results.get(b)!), `seed ${first + n}`).toBeNull();
       });
-    }, 120_000);
+    }, 240_000);
   }
 
   it('on hand-written kernels, without a warning', () => {
     const all = samples(scalar).map((sample, n) => ({ ...sample, program: { ...sample.program, name: `${sample.program.name}${n}` } }));
     runC(all, ['-O2', ...strict]).forEach((results, n) => { expect(results.get(all[n].out)).toEqual(all[n].expected); });
-  }, 60_000);
+  }, 240_000);
 });
 
 describe('C text', () => {

@@ -21,7 +21,7 @@ describe('WebAssembly equals the interpreter', () => {
       loaded.run();
       expect(firstDifference(program, interpret(program, memory), (b) => loaded.of(b))).toBeNull();
     }), { numRuns: 400 });
-  }, 60_000);
+  }, 240_000);
 
   for (const machine of [scalar, simd128]) for (const sample of samples(machine)) {
     it(`${sample.program.name} at ${machine.lanes} lanes, and both equal the plain reference`, () => {

@@ -49,7 +49,7 @@ describe('the float executor agrees with ONNX Runtime', () => {
         }
       }
       await reference.close();
-    }, 60_000);
+    }, 240_000);
   }
 });
 

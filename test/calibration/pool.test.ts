@@ -22,7 +22,7 @@ beforeAll(() => {
   expect(built.stdout + built.stderr).toBe('');
   symlinkSync(join(root, 'node_modules'), join(dist, 'node_modules'));
   writeFileSync(join(dist, 'package.json'), '{ "type": "module" }');
-}, 120_000);
+}, 240_000);
 afterAll(() => rmSync(dist, { recursive: true }));
 
 const run = (script: string): { readonly stdout: string; readonly stderr: string } => {
@@ -57,7 +57,7 @@ describe('threads', () => {
       console.log(all.every((one) => one === all[0]), all[0].length > 10000, order.join());`);
     expect(stderr).toBe('');
     expect(stdout.trim()).toBe(`true true ${Array.from({ length: 10 }, (_, i) => 4 * i).join()}`);
-  }, 60_000);
+  }, 240_000);
 
   it('an error in a thread is the same error here', () => {
     const { stdout, stderr } = run(`
@@ -71,7 +71,7 @@ describe('threads', () => {
       for (const threads of [1, 2]) await collectStatistics(graph, bad, { threads }).catch((error) => console.log(error.name, error.kind, error.diagnostics[0].code));`);
     expect(stderr).toBe('');
     expect(stdout.trim().split('\n')).toEqual(['CompileError usage LB0506', 'CompileError usage LB0506']);
-  }, 60_000);
+  }, 240_000);
 });
 
 it('a graph survives the way to another thread', () => {

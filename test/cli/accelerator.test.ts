@@ -134,7 +134,7 @@ test('any flipped bit, sealed with its own checksum: the same codes, other codes
     kinds.add(ended.status!);
   }), { numRuns: 8, seed: 6 });
   expect(kinds.size).toBeGreaterThan(1);
-}, 120_000);
+}, 240_000);
 
 describe('descriptions given to compile end with 2', () => {
   const described = (name: string, content: string): string => {

@@ -19,7 +19,7 @@ const installed = (name: string): boolean => {
   }
 };
 const hasRuntime = installed('onnxruntime-node');
-beforeAll(() => { lowbitc('compile', ...glyphFlags, '-o', folder); }, 120_000);
+beforeAll(() => { lowbitc('compile', ...glyphFlags, '-o', folder); }, 240_000);
 
 interface Report {
   readonly sides: readonly { readonly name: string; readonly kind: string; readonly runs: number; readonly bestMs: number; readonly medianMs: number; readonly gmacs: number; readonly start: { readonly runs: number; readonly bestMs: number } }[];
@@ -48,7 +48,7 @@ describe('bench', () => {
     expect(start.bestMs).toBeGreaterThan(0);
     expect(gmacs).toBeCloseTo(2768768 / (bestMs * 1e6), 6);
     expect(report).not.toHaveProperty('layers');
-  }, 90_000);
+  }, 240_000);
 
   test.skipIf(!hasCompiler)(`the C, and the layers of both targets: the same steps with the same products${noCompiler}`, () => {
     const { sides, layers } = bench('--layers', '--instructions', 'portable');
@@ -62,7 +62,7 @@ describe('bench', () => {
     expect(wasm.limits.map(({ kind }) => kind)).toEqual(['dot', 'rescale']);
     for (const { rate } of wasm.limits) expect(rate).toBeGreaterThan(0);
     for (const { macs, share } of wasm.steps) if (macs > 0) expect(share).toBeGreaterThan(0);
-  }, 120_000);
+  }, 240_000);
 
   test.skipIf(!hasRuntime)(`a peer runs the source model, and another model beside it${hasRuntime ? '' : ': skipped, onnxruntime-node is not installed'}`, () => {
     const model = example('models/glyph-cnn.onnx');
@@ -71,13 +71,13 @@ describe('bench', () => {
     expect(ratios.map(({ target, peer }) => [target, peer])).toEqual([['wasm', 'onnxruntime'], ['wasm', 'onnxruntime glyph-cnn.onnx']]);
     expect(ratios[0].best).toBeCloseTo(sides[1].bestMs / sides[0].bestMs, 6);
     expect(ratios[0].start).toBeCloseTo(sides[1].start.bestMs / sides[0].start.bestMs, 6);
-  }, 120_000);
+  }, 240_000);
 
   test('the table names the machine, the load, and what was timed', () => {
     const { status, stdout } = lowbitc('bench', folder, ...quick, '--target', 'wasm');
     expect(status).toBe(0);
     for (const word of ['2,768,768 MACs', 'one thread', 'load', 'best', 'median', 'GMAC/s', 'first output', 'wasm']) expect(stdout).toContain(word);
-  }, 90_000);
+  }, 240_000);
 
   const hasWeb = installed('onnxruntime-web');
   test.skipIf(hasWeb)(`a peer that is not installed is named, with what to do${hasWeb ? ': skipped, onnxruntime-web is installed' : ''}`, () => {
@@ -94,7 +94,7 @@ describe('bench', () => {
     const { status, stderr } = lowbitc('bench', other, ...quick);
     expect(status).toBe(1);
     expect(stderr).toContain('LB0114');
-  }, 90_000);
+  }, 240_000);
 
   test.each([
     ['an unknown peer', ['--peer', 'tensorflow'], 'LB0102'], ['an unknown target', ['--target', 'gpu'], 'LB0108'], ['no milliseconds', ['--ms', '0'], 'LB0102'],
@@ -139,19 +139,19 @@ describe('profile', () => {
     expect(JSON.parse(first.stdout)).toMatchObject({ added: kernels.length });
     expect(JSON.parse(again.stdout)).toMatchObject({ added: 0 });
     expect(read().kernels).toEqual(kernels);
-  }, 90_000);
+  }, 240_000);
 
   test('a folder has the layers of the model it was compiled from', () => {
     const { status, stdout } = lowbitc('profile', folder, '-o', table, '--ms', '1', '--target', 'wasm', '--json');
     expect([status, (JSON.parse(stdout) as { added: number }).added]).toEqual([0, 0]);
-  }, 90_000);
+  }, 240_000);
 
   test('what an interrupted command left is kept', () => {
     const all = read();
     writeFileSync(table, JSON.stringify({ ...all, kernels: all.kernels.slice(0, -3) }));
     expect(JSON.parse(profile('--target', 'wasm').stdout)).toMatchObject({ added: 3 });
     expect(read().kernels.slice(0, -3)).toEqual(all.kernels.slice(0, -3));
-  }, 120_000);
+  }, 240_000);
 
   test('timings of another machine are not mixed in', () => {
     const other = join(scratch, 'other.json');
@@ -172,5 +172,5 @@ describe('profile', () => {
     const { status, stderr } = lowbitc('profile', example('models/glyph-cnn.onnx'), '-o', join(scratch, 'nowhere/table.json'), '--ms', '1', '--target', 'wasm');
     expect([status, stderr.includes('LB0105')]).toEqual([2, true]);
     expect(existsSync(join(scratch, 'nowhere'))).toBe(false);
-  }, 120_000);
+  }, 240_000);
 });

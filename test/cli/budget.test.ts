@@ -15,7 +15,7 @@ const read = <T>(...path: readonly string[]): T => JSON.parse(readFileSync(join(
 const most = 49 * 1024;
 const cache = join(scratch, 'cache');
 let mixed: ReturnType<typeof compile>;
-beforeAll(() => { mixed = compile('mixed', '--budget', 'size=49K', '--cache', cache, '--keep', 'logits=8'); }, 120_000);
+beforeAll(() => { mixed = compile('mixed', '--budget', 'size=49K', '--cache', cache, '--keep', 'logits=8'); }, 240_000);
 
 describe('a budget of size', () => {
   test('is kept by the artefact, to which the report predicted it', () => {
@@ -57,12 +57,12 @@ describe('a budget of size', () => {
     expect(again.status, again.stderr).toBe(0);
     const files = (folder: string): object => Object.fromEntries(read<Manifest>(folder, 'manifest.json').files.filter(({ path }) => path !== 'report.json').map(({ path, sha256 }) => [path, sha256]));
     expect(files('again')).toEqual(files('mixed'));
-  }, 60_000);
+  }, 240_000);
   test('is the same bits on any number of threads and with measurements that were kept', () => {
     const threads = compile('threads', '--budget', 'size=49K', '--keep', 'logits=8', '--threads', '2', '--cache', cache);
     expect(threads.status, threads.stderr).toBe(0);
     expect(read<Manifest>('threads', 'manifest.json').files).toEqual(read<Manifest>('mixed', 'manifest.json').files);
-  }, 120_000);
+  }, 240_000);
 });
 
 describe('a clear answer', () => {
@@ -71,17 +71,17 @@ describe('a clear answer', () => {
     expect(status).toBe(4);
     expect(stderr).toMatch(/LB0720: the budget size=0 cannot be met: the least bits everywhere take \d+/);
     expect(stderr).toMatch(/give at least --budget size=\d+/);
-  }, 60_000);
+  }, 240_000);
   test('to rules that leave too little: --keep with a budget below it', () => {
     const { status, stderr } = compile('kept', '--budget', 'size=50K', '--keep', '*=8', '--cache', cache);
     expect(status).toBe(4);
     expect(stderr).toContain('cannot be met');
-  }, 60_000);
+  }, 240_000);
   test('to a layer that is kept at bits which the others are not offered', () => {
     const { status, stderr } = compile('narrow', '--budget', 'size=50K', '--keep', 'logits=4', '--effort', 'low', '--calib-count', '16', '--allocate', 'seconds: 0');
     expect(status, stderr).toBe(0);
     expect(read<Report>('narrow', 'report.json').allocation!.layers.at(-1)).toMatchObject({ name: 'logits', chosen: 'w4a4', kept: true });
-  }, 60_000);
+  }, 240_000);
   test('to layers that read one value, kept at different bits', () => {
     const heads = ['q=8', 'k=4'].flatMap((rest) => ['--keep', `/blocks.0/attn/MatMul_1_output_0.${rest}`]);
     const { status, stderr } = lowbitc('compile', example('models/glyph-vit.onnx'), '--calib', example('data/calib.npy'), '--calib-count', '4', '--mean', '127.5', '--std', '127.5', '--effort', 'low',
@@ -89,13 +89,13 @@ describe('a clear answer', () => {
     expect(status).toBe(2);
     expect(stderr).toMatch(/LB0726: --keep gives different bits to layers that read one value: .*MatMul_1_output_0\.q".*MatMul_1_output_0\.k"/);
     expect(stderr).toContain('give them the same bits');
-  }, 60_000);
+  }, 240_000);
   test('to a solver that runs out of time: bits within the budget, and how far from the best they may be', () => {
     const { status, stdout, stderr } = compile('hasty', '--budget', 'size=48K', '--cache', cache, '--allocate', 'seconds: 0');
     expect(status, stderr).toBe(0);
     expect(stdout).toMatch(/glpk\.js ran out of time, within [\d.]+ % of the bound/);
     expect(read<Manifest>('hasty', 'manifest.json').weightBytes).toBeLessThanOrEqual(48 * 1024);
-  }, 60_000);
+  }, 240_000);
   test.each([
     ['options for bits that are not chosen', ['--bits', 'w4a8', '--allocate', 'seconds: 1'], '--allocate is for bits that are chosen'],
     ['an option of allocate-bits that is none', ['--budget', 'size=50K', '--allocate', 'second: 1'], 'it has no option "second"'],
@@ -107,5 +107,5 @@ describe('a clear answer', () => {
     const { status, stderr } = compile('wrong', ...flags);
     expect(status).toBe(2);
     expect(stderr).toContain(words);
-  }, 60_000);
+  }, 240_000);
 });

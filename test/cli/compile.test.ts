@@ -11,7 +11,7 @@ const compile = (output: string, ...more: readonly string[]) => lowbitc('compile
 const readJson = (...path: readonly string[]): unknown => JSON.parse(readFileSync(join(...path), 'utf8'));
 
 let first: ReturnType<typeof compile>;
-beforeAll(() => { first = compile(folder); }, 60_000);
+beforeAll(() => { first = compile(folder); }, 240_000);
 
 describe('the output folder', () => {
   test('holds what the manifest lists, and nothing else', () => {
@@ -67,7 +67,7 @@ describe('rescales in words', () => {
     expect(rescalesInWords.length).toBeGreaterThan(3);
     for (const { error } of rescalesInWords) expect(error).toBeLessThanOrEqual(1 / 32);
     expect(lowbitc('verify', words, '--count', '4').stdout).toContain('PASSED');
-  }, 90_000);
+  }, 240_000);
   test('are no match for a target of 64-bit sums', () => {
     const { status, stderr } = compile(join(scratch, 'long'), '--rescale', 'words', '-t', 'accel');
     expect([status, existsSync(join(scratch, 'long'))]).toEqual([2, false]);

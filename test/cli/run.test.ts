@@ -11,7 +11,7 @@ import { example, glyphFlags, lowbitc, lowbitcIn, root, scratchFolder } from './
 const scratch = scratchFolder();
 const folder = join(scratch, 'glyph');
 const data = ['--input', `image=${example('data/eval.npy')}`, '--count', '20'];
-beforeAll(() => { lowbitc('compile', ...glyphFlags, '-o', folder, '-t', 'wasm'); }, 60_000);
+beforeAll(() => { lowbitc('compile', ...glyphFlags, '-o', folder, '-t', 'wasm'); }, 240_000);
 
 describe('run', () => {
   test('real numbers to .npz, one array for each output, first axis = samples', () => {
@@ -123,7 +123,7 @@ describe('verify', () => {
 describe('without a C compiler', () => {
   const both = join(scratch, 'both');
   const noCompiler = { CC: join(scratch, 'no-such-compiler') };
-  beforeAll(() => { lowbitc('compile', ...glyphFlags, '-o', both); }, 60_000);
+  beforeAll(() => { lowbitc('compile', ...glyphFlags, '-o', both); }, 240_000);
 
   test('eval and verify leave cpu out and say so', () => {
     const evaluated = lowbitcIn(root, noCompiler, 'eval', both, ...data, '--json');

@@ -76,14 +76,14 @@ int main(void)
 
 describe.each(['glyph-cnn', 'glyph-vit'])('%s', (model) => {
   let made: Case;
-  beforeAll(async () => { made = await prepare(model); }, 120_000);
+  beforeAll(async () => { made = await prepare(model); }, 240_000);
 
   const missingArm64 = lacks('aarch64-linux-gnu-gcc', 'qemu-aarch64');
   test.skipIf(missingArm64).each(versions)(`aarch64, %s${missingArm64 ? `: skipped, there is no ${missingArm64}` : ''}`, (version) => {
     const program = join(scratch, `${model}-aarch64-${version}`);
     run('aarch64-linux-gnu-gcc', ['-O2', '-std=c99', '-static', ...optionsOf(made, version), ...made.sources, join(scratch, model, 'cpu', 'main.c'), '-o', program]);
     expect(run('qemu-aarch64', [program], made.input).equals(made.expected)).toBe(true);
-  }, 120_000);
+  }, 240_000);
 
   const missingArm = lacks('arm-none-eabi-gcc', 'qemu-system-arm');
   const boards = [['cortex-m4', 'mps2-an386'], ['cortex-m7', 'mps2-an500']] as const;
@@ -98,5 +98,5 @@ describe.each(['glyph-cnn', 'glyph-vit'])('%s', (model) => {
     ]);
     const printed = run('qemu-system-arm', ['-M', board, '-nographic', '-semihosting-config', 'enable=on,target=native', '-kernel', join(build, 'firmware.elf')]);
     expect(printed.toString().trim()).toBe(made.expected.toString('hex'));
-  }, 120_000);
+  }, 240_000);
 });

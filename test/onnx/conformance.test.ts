@@ -37,7 +37,7 @@ const isReal = ({ dataType }: TensorProto): boolean => isRealType(elementTypes[d
 /** Greatest tolerated error, relative to the element or 0.001; half precision in a file is computed here in single. */
 const toleranceOf = (tensors: readonly TensorProto[]): number => (tensors.some(({ dataType }) => elementTypes[dataType ?? 0] !== 'float') ? 2e-2 : 2e-3);
 
-test.skipIf(!existsSync(archive))('ONNX node tests', { timeout: 120_000 }, async () => {
+test.skipIf(!existsSync(archive))('ONNX node tests', { timeout: 240_000 }, async () => {
   const files = untar(gunzipSync(readFileSync(archive)));
   const names = [...files.keys()].filter((name) => name.endsWith('/model.onnx')).map((name) => name.slice(0, -'/model.onnx'.length));
   const wrong: string[] = [];

@@ -29,7 +29,7 @@ const relativeError = (got: ArrayLike<number>, want: ArrayLike<number>): number 
 
 describe.skipIf(runtime === null)('against ONNX Runtime', () => {
   for (const file of modelFiles) {
-    test(file, { ...unlessAbsent(file), timeout: 120_000 }, async () => {
+    test(file, { ...unlessAbsent(file), timeout: 240_000 }, async () => {
       const ort = runtime!;
       const imported = bound(importModel(readModel(file)).graph);
       const graphs = { imported, canonical: await canonicalGraph(imported) };

@@ -26,9 +26,9 @@ it('a latency between those of w8a8 and w2a8 is kept by the program, with bits b
   expect(new Set(layerCosts(mixed.graph).map(widthOf)).size).toBeGreaterThan(1);
   // what is added up by layers is the time of the whole
   expect(layers.reduce((sum, { cycles }) => sum + cycles, 0)).toBe(scheduleOf(mixed).cycles - 1);
-}, 120_000);
+}, 240_000);
 
 it('a latency that no bits reach is an error that names the target', async () => {
   const refusal = await compileWith('mixed', 'latency=1us').then(() => '', (cause: unknown) => (cause instanceof CompileError ? cause.diagnostics[0].message : Promise.reject(cause)));
   expect(refusal).toMatch(/latency/);
-}, 120_000);
+}, 240_000);

@@ -38,7 +38,7 @@ it.each([
   const of = (role: string) => golden.filter((one) => one.role === role);
   const { outputs } = runProgram(loaded, Object.fromEntries(of('input').map((one, i) => [one.name, typed(kernel.inputs[i].type.dtype, bytes(one.file))])));
   for (const one of of('output')) expect(new Uint8Array(outputs[one.name].buffer)).toEqual(new Uint8Array(bytes(one.file)));
-}, 120_000);
+}, 240_000);
 
 it('codes of four bits lie two to a byte and stay on chip; w4a4 needs fewer cycles than w8a8', async () => {
   const compiled = async (bits: string) => {
@@ -54,7 +54,7 @@ it('codes of four bits lie two to a byte and stay on chip; w4a4 needs fewer cycl
   expect(narrow.schedule.cycles).toBeLessThan(wide.schedule.cycles);
   const stored = narrow.schedule.layers.reduce((sum, { bytesStored }) => sum + bytesStored, 0);
   expect(stored).toBe(narrow.memory.outputs[0].bytes);
-}, 120_000);
+}, 240_000);
 
 it('a narrow multiplier narrows the factors of all targets, and the pipeline says so', async () => {
   const { graph, pipeline, targets } = await compile(readFileSync(file('models/glyph-cnn.onnx')), {
@@ -68,6 +68,6 @@ it('a narrow multiplier narrows the factors of all targets, and the pipeline say
   const factors = graph.nodes.filter(({ op }) => op === 'requantize').flatMap(({ inputs }) => [...constantOf(inputs['mul'] as Value)!.data as Int32Array]);
   expect(Math.max(...factors)).toBeLessThan(2 ** 20);
   expect(targets[0].files.length).toBeGreaterThan(10);
-}, 120_000);
+}, 240_000);
 
 const typed = (dtype: string, bytes: Uint8Array): Uint8Array | Int8Array => (dtype === 'u8' ? new Uint8Array(bytes) : new Int8Array(bytes));

@@ -122,4 +122,4 @@ it.each([
   const run = await runWasm(join(folder, 'wasm'), 'net');
   expect(numbers(codes.map((one) => ({ y: run(one)['y'].slice() })))).toEqual(expected);
   if (cCompiler() !== null) expect(numbers(await runC(join(folder, 'cpu'), 'net', interfaceOf(kernel), codes))).toEqual(expected);
-}, 120_000);
+}, 240_000);

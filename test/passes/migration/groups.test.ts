@@ -84,4 +84,4 @@ it('the program of a network in groups is the same on every target, and nearer t
   const run = await runWasm(join(scratch, 'wasm'), 'net');
   expect(numbers(codes.map((one) => ({ y: run(one)['y'].slice() })))).toEqual(expected);
   if (cCompiler() !== null) expect(numbers(await runC(join(scratch, 'cpu'), 'net', interfaceOf(kernel), codes))).toEqual(expected);
-}, 120_000);
+}, 240_000);
