@@ -119,7 +119,7 @@ const convFn = ({ share }: ScheduleContext) => (name: string, { window: w, band,
       out, a: taps === null ? windows : at(patches), y: rescale.y === null ? null : moved(at(rescale.y), out.offset, ...out.terms), group: g, around, mark: perPanel,
     }, share);
     // panels are unpacked, or put in order, once for all rows of the block
-    if (taps === null && (walk.bits < 8 || pairsLength(walk, block.rows * w.outWidth, target) !== null)) return [loop(g, multiply([row]))];
+    if (taps === null && (walk.bits < 8 || pairsLength(walk, block.rows * w.outWidth, columns, target) !== null)) return [loop(g, multiply([row]))];
     return [loop(row, [loop(g, [...(taps === null ? [] : gather(windows, patches, taps, w.outWidth, pixelStride, walk.padded)), ...multiply([])])])];
   }, perBlock);
   const cleared = taps === null || walk.padded === walk.run ? [] : fillRows(at(patches, walk.run), w.outWidth, walk.padded - walk.run, walk.padded, 0, target);

@@ -10,7 +10,8 @@ import { elemOf, operand, product, scratch, shapeOf, type Binding, type Kernel, 
 import { columnsPerPanel, fillRows, targetFor, walkOf, widenRows, type Walk } from './gemm.ts';
 import { storedWeights, weightWidth } from './levels.ts';
 import { rowsInOrder } from './pairs.ts';
-import { PANEL, quadRows, quadsFor } from './quads.ts';
+import { PANEL } from './quad-panel.ts';
+import { quadRows, quadsFor } from './quads.ts';
 import { makeRescale, rescaleBindings, rescaleClass, rescaleValues, type RescaleClass } from './rescale.ts';
 import { markFor, once } from './split.ts';
 import type { Target } from './target.ts';
@@ -69,7 +70,7 @@ const blockRows = ({ rows, columns, walk, x, target }: Shape): number | null => 
   if (x === e && walk.run === walk.padded) return null;
   const height = walk.quads === null ? target.tile[0] : quadRows(target, walk.quads, rows, columns);
   const fit = Math.floor(target.blockBytes / (bytesOf(e) * walk.padded * height)) * height;
-  const inOrder = columns < PANEL ? null : rowsInOrder(walk, rows, height, target);
+  const inOrder = rowsInOrder(walk, rows, columns, height, target);
   if (inOrder !== null && inOrder > fit) return inOrder;
   const least = walk.bits === 8 ? height : Math.ceil(UNPACKED_ROWS / height) * height;
   return Math.min(rows, Math.max(least, fit));

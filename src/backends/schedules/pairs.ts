@@ -7,10 +7,11 @@ import { at, buffer, fn, index, list, load, loop, set, store, variable, zip } fr
 import type { Fn, Index, Stmt } from '../../loops/types.ts';
 import type { Walk } from './gemm.ts';
 import { product } from './kernel.ts';
+import { PANEL, STEP } from './quad-panel.ts';
 import type { Target } from './target.ts';
 
-/** Columns of a panel, codes of a step, and of a vector of one 16-byte block, in which `zip` keeps the order. */
-const [PANEL, STEP, BLOCK] = [16, 64, 8];
+/** Words of a vector of one 16-byte block, in which `zip` keeps the order. */
+const BLOCK = 8;
 /** Panels of more taps would not stay near the core beside the rows; those of several segments are read in more and shorter loops. */
 const [DEEPEST, DEEPEST_SEGMENTS] = [192, 128];
 /** Rows, and bytes of them, that should share a panel in order. */
@@ -21,19 +22,19 @@ const pairedRun = ({ run }: Walk): number => run + (run % 2);
 /** The same walk over a panel in order. */
 export const pairedWalk = (walk: Walk): Walk => ({ ...walk, padded: pairedRun(walk), quads: null });
 /**
- * Words of a panel in order; null where that does not pay for so many rows. Putting a tap in order takes about what a hundred rows save by it:
+ * Words of a panel in order; null where there is no whole one or that does not pay for so many rows. Putting a tap in order takes about what a hundred rows save by it:
  * each row saves the widening of its share of the panel, which goes with the taps, and the joining of sums, which counts as much as a hundred taps.
  */
-export const pairsLength = (walk: Walk, rows: number, { ordersPairs }: Target): number | null => {
+export const pairsLength = (walk: Walk, rows: number, columns: number, { ordersPairs }: Target): number | null => {
   const depth = product(walk.counts) * pairedRun(walk);
   const pays = depth <= (walk.counts.length === 0 ? DEEPEST : DEEPEST_SEGMENTS) && rows * (depth + 100) >= 100 * depth;
-  return ordersPairs && walk.bits === 8 && walk.quads?.a === 'i16' && pays ? depth * PANEL : null;
+  return ordersPairs && columns >= PANEL && walk.bits === 8 && walk.quads?.a === 'i16' && pays ? depth * PANEL : null;
 };
 /** Rows to widen at a time, as few blocks of equal height, where they pass over panels in order; null where they do not. */
-export const rowsInOrder = (walk: Walk, rows: number, height: number, target: Target): number | null => {
+export const rowsInOrder = (walk: Walk, rows: number, columns: number, height: number, target: Target): number | null => {
   const most = Math.min(SHARING_ROWS, Math.floor(SHARING_BYTES / (2 * walk.padded)));
   const block = Math.ceil(rows / Math.ceil(rows / most) / height) * height;
-  return pairsLength(walk, Math.min(rows, block), target) === null ? null : Math.min(rows, block);
+  return pairsLength(walk, Math.min(rows, block), columns, target) === null ? null : Math.min(rows, block);
 };
 
 /** What `orderPairsFn` is made for. */

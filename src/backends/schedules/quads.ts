@@ -30,15 +30,10 @@ import { byteTable, wordTable } from './levels.ts';
 import { collapse, overNest } from './nest.ts';
 import { makeRescale, type Rescale, type RescaleClass } from './rescale.ts';
 import { orderPairsFn, pairedWalk, pairOrder, pairsLength } from './pairs.ts';
+import { PANEL, QUAD, STEP } from './quad-panel.ts';
 import { once } from './split.ts';
 import { vectorLanes, type Target } from './target.ts';
 import { inLaneOrder } from './words.ts';
-
-/** Columns of a panel, and neighbours along K that stand together. */
-export const PANEL = 16;
-export const QUAD = 4;
-/** codes of a step */
-const STEP = PANEL * QUAD;
 
 export interface Quads {
   /** element of the rows as the product reads them */
@@ -377,7 +372,7 @@ export const multiplyQuads = (shape: Omit<TileShape, 'rows'>, rows: number, colu
     return once([...setup, ...pass(columns, 0, 0, [], b)], mark);
   }
   const widest = widthOf(target, quads, rows);
-  const paired = pairsLength(walk, rows * product(around.map(({ count }) => count)), target) === null ? null : places.pairs;
+  const paired = pairsLength(walk, rows * product(around.map(({ count }) => count)), columns, target) === null ? null : places.pairs;
   const whole = Math.floor(columns / PANEL);
   /** One panel; `known` of its first columns are computed elsewhere too, and whole parts of them left out. */
   const panel = (number: number, column: number, terms: Terms, known = 0): readonly Stmt[] => {

@@ -4,10 +4,11 @@ import type { Address, Buffer, Contents, Elem, Index, Mark, Stmt } from '../../l
 import { constantsLength, multiply, packPanels, panelBytes, panelConstants, panelLength, panelStarts, within, type TileShape, type Walk } from './gemm.ts';
 import { packed, scratch, type Binding, type ScheduleContext } from './kernel.ts';
 import type { StoredWeights } from './levels.ts';
-import { MOST_ROWS, multiplyQuads, packQuads, PANEL, partWidth, quadConstants, quadLength, quadPanelBytes, quadScratch, startSums, type QuadPlaces } from './quads.ts';
+import { MOST_ROWS, multiplyQuads, packQuads, partWidth, quadConstants, quadLength, quadPanelBytes, quadScratch, startSums, type QuadPlaces } from './quads.ts';
 import { once } from './split.ts';
 import { collapse, overNest } from './nest.ts';
 import { pairsLength } from './pairs.ts';
+import { PANEL } from './quad-panel.ts';
 import { tableEntry, type Rescale } from './rescale.ts';
 import { vectorLanes, type Target } from './target.ts';
 
@@ -38,7 +39,7 @@ export const weightBindings = (name: string, { weights, codes, levels, padding }
     const own = codes.subarray(g * filter, (g + 1) * filter);
     panels.set(walk.quads === null ? packPanels(own, columns, walk, target, padding) : packQuads(own, columns, walk, padding), g * length);
   }
-  const [unpacked, edge, pairs] = [unpackedLength(columns, walk, target), edgeLength(columns, walk, target), columns < PANEL ? null : pairsLength(walk, rows, target)];
+  const [unpacked, edge, pairs] = [unpackedLength(columns, walk, target), edgeLength(columns, walk, target), pairsLength(walk, rows, columns, target)];
   return [
     packed(name, panels), ...(levels === null ? [] : [packed(name, levels)]), ...(walk.quads?.rebased === true ? [packed(name, quadConstants(startSums(weights, groups * columns, -rowOffset(walk)), columns, target, groups))] : []),
     ...(unpacked === null ? [] : [scratch('i8', unpacked)]), ...(edge === null ? [] : [scratch(out, edge)]),
@@ -72,7 +73,7 @@ export const weightBuffers = (columns: number, walk: Walk, target: Target, out: 
   const unpacked = unpackedBytes === null ? null : buffer('unpacked', 'i8', unpackedBytes, 'temp');
   const edge = edgeElements === null ? null : buffer('edge', out, edgeElements, 'temp');
   const offsets = walk.quads?.held == null ? null : buffer('offsets', 'i32', rows, 'temp');
-  const pairWords = columns < PANEL ? null : pairsLength(walk, rows, target);
+  const pairWords = pairsLength(walk, rows, columns, target);
   const pairs = pairWords === null ? null : buffer('pairs', 'i16', pairWords, 'temp');
   return {
     buffers: [weights, levels, start, unpacked, edge, offsets, pairs].filter((one) => one !== null),

@@ -21,7 +21,8 @@ import { unpackedWalk, unpackPanel, walkOf, type Walk } from './gemm.ts';
 import { elemOf, operand, scratch, shapeOf, type Binding, type Kernel, type ScheduleContext } from './kernel.ts';
 import { storedWeights, weightWidth } from './levels.ts';
 import { overNest } from './nest.ts';
-import { PANEL, QUAD, quadPanelBytes, quadPanelLength, quadScratch, quadsFor } from './quads.ts';
+import { PANEL, QUAD, STEP } from './quad-panel.ts';
+import { quadPanelBytes, quadPanelLength, quadScratch, quadsFor } from './quads.ts';
 import { makeRescale, rescaleBindings, rescaleClass, rescaleValues, type RescaleClass } from './rescale.ts';
 import { bandLength, inResult, overBlocks, type Band, type WindowShape } from './rows.ts';
 import type { Step } from '../group.ts';
@@ -200,7 +201,6 @@ const windowsFn = (name: string, { channels, tiles, along, bandRow, target }: { 
 /** 2G g 2Gᵀ of half a panel: [product][channel/4][8 columns][4]. */
 const filtersFn = (name: string, { channels, walk, target }: { readonly channels: number; readonly walk: Walk; readonly target: Target }): Fn => {
   const steps = channels / QUAD;
-  const perStep = PANEL * QUAD;
   const filters = buffer('filters', 'i16', PRODUCTS * filtersStride(channels), 'out');
   const panel = buffer('panel', 'i8', quadPanelLength(walk) - COLUMNS * QUAD, 'const');
   const lanes = vectorLanes(target, 'i16');
@@ -208,7 +208,7 @@ const filtersFn = (name: string, { channels, walk, target }: { readonly channels
   const stmts: Stmt[] = [];
   const taps = grid(3, 3, (y, x) => {
     const v = variable(`g${y}${x}`, 'i16', lanes);
-    stmts.push(set(v, load(at(panel, (y * 3 + x) * steps * perStep, [c, perStep], [part, lanes]), lanes, 'i16')));
+    stmts.push(set(v, load(at(panel, (y * 3 + x) * steps * STEP, [c, STEP], [part, lanes]), lanes, 'i16')));
     return v;
   });
   const transformed = both(taps, ([a, b, d]) => {

@@ -5,11 +5,11 @@
 import { bitsOf, bytesOf, isSigned, limitsOf, showType, sizeOf } from '../../loops/build.ts';
 import { LoopError, type Address, type Buffer, type Elem, type Expr, type Fn, type Index, type Stmt, type Type, type Var } from '../../loops/types.ts';
 import { rangesOf, type Ranges } from '../../loops/verify.ts';
-import { expressionsOf, isShared, visit } from '../../loops/walk.ts';
+import { isShared } from '../../loops/walk.ts';
 import type { Code, Func, Global, Local, ValueType } from '../../wasm/code.ts';
 import type { LaneMemoryOp, LaneOp, MemoryOp, PlainOp } from '../../wasm/opcodes.ts';
 import { Cursors, type Base } from './cursors.ts';
-import { leaving } from './leaving.ts';
+import { Away, leaving, type InGlobals } from './leaving.ts';
 
 /** The number of a thread, and of threads. */
 export interface Threads {
@@ -45,7 +45,7 @@ export class Body {
   private readonly funcOf: (fn: Fn) => Func;
   private readonly threads: Threads | null;
   private readonly range: Ranges;
-  private readonly globalOf: (number: number) => Global;
+  private readonly away: Away;
   private readonly cursors: Cursors;
   /** whether the loops in hand make vectors that leave them for globals: then registers are few */
   private crowded = false;
@@ -60,7 +60,7 @@ export class Body {
     this.indices = indices;
     this.vars = new Map(values);
     this.funcOf = funcOf;
-    this.globalOf = globalOf;
+    this.away = new Away(code, (v) => this.localOf(v), globalOf);
     this.threads = threads;
     this.range = rangesOf(body);
   }
@@ -116,9 +116,9 @@ export class Body {
   // ---- statements
 
   private statements(body: readonly Stmt[]): void {
-    let away: ReadonlyMap<Var, Global> = new Map();
+    let away: InGlobals = new Map();
     for (const [i, stmt] of body.entries()) {
-      if (away.size > 0) away = this.fetch(away, stmt);
+      away = this.away.broughtBack(away, stmt);
       switch (stmt.s) {
         case 'set':
           this.expr(stmt.e);
@@ -131,7 +131,7 @@ export class Body {
           this.crowded ||= vectors.length > 0;
           this.loop(stmt);
           this.crowded = outer;
-          away = new Map([...away, ...this.putAway(vectors)]);
+          away = new Map([...away, ...this.away.put(vectors)]);
           break;
         }
         case 'call':
@@ -145,25 +145,6 @@ export class Body {
           this.code.call(this.funcOf(stmt.fn));
       }
     }
-  }
-  /** Vectors that leave a loop, put into globals until each is read (leaving.ts). */
-  private putAway(vectors: readonly Var[]): ReadonlyMap<Var, Global> {
-    return new Map(vectors.map((v, i) => {
-      const global = this.globalOf(i);
-      this.code.get(this.localOf(v)).globalSet(global);
-      return [v, global];
-    }));
-  }
-  /** Brings back what a statement reads; before a loop or a call, all. */
-  private fetch(away: ReadonlyMap<Var, Global>, stmt: Stmt): ReadonlyMap<Var, Global> {
-    const left = new Map(away);
-    const bring = (v: Var): void => {
-      this.code.globalGet(left.get(v)!).set(this.localOf(v));
-      left.delete(v);
-    };
-    if (stmt.s === 'for' || stmt.s === 'call') for (const v of away.keys()) bring(v);
-    else for (const top of expressionsOf(stmt)) visit(top, (e) => { if (e.op === 'var' && left.has(e)) bring(e); });
-    return left;
   }
   private localOf(v: Var): Local {
     const known = this.vars.get(v) ?? this.code.local(valueType(v.type));

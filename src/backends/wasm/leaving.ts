@@ -6,6 +6,7 @@
  */
 import type { Stmt, Var } from '../../loops/types.ts';
 import { expressionsOf, visit, visitStatements } from '../../loops/walk.ts';
+import type { Code, Global, Local } from '../../wasm/code.ts';
 
 type Loop = Extract<Stmt, { s: 'for' }>;
 
@@ -28,3 +29,38 @@ export const leaving = (over: Loop, behind: readonly Stmt[]): readonly Var[] => 
   if (made.size >= MANY_VECTORS) follow(behind);
   return read.size < MANY_VECTORS ? [] : [...read];
 };
+
+/** Where vectors are that have left a loop and were not read yet. */
+export type InGlobals = ReadonlyMap<Var, Global>;
+
+/** The way into globals and back. */
+export class Away {
+  private readonly code: Code;
+  private readonly localOf: (v: Var) => Local;
+  private readonly globalOf: (number: number) => Global;
+
+  constructor(code: Code, localOf: (v: Var) => Local, globalOf: (number: number) => Global) {
+    this.code = code;
+    this.localOf = localOf;
+    this.globalOf = globalOf;
+  }
+  put(vectors: readonly Var[]): InGlobals {
+    return new Map(vectors.map((v, i) => {
+      const global = this.globalOf(i);
+      this.code.get(this.localOf(v)).globalSet(global);
+      return [v, global];
+    }));
+  }
+  /** Brings back what a statement reads; before a loop or a call, all. Returns what is left. */
+  broughtBack(away: InGlobals, stmt: Stmt): InGlobals {
+    if (away.size === 0) return away;
+    const left = new Map(away);
+    const bring = (v: Var): void => {
+      this.code.globalGet(left.get(v)!).set(this.localOf(v));
+      left.delete(v);
+    };
+    if (stmt.s === 'for' || stmt.s === 'call') for (const v of away.keys()) bring(v);
+    else for (const top of expressionsOf(stmt)) visit(top, (e) => { if (e.op === 'var' && left.has(e)) bring(e); });
+    return left;
+  }
+}

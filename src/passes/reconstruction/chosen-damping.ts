@@ -4,9 +4,10 @@
  *
  *     Σ ‖r − Δ·x‖² − Σ ‖r‖² = Δ·C′·Δᵀ − 2·⟨R′, Δ⟩
  *
- * Both halves are judged in turn, and the groups of a layer together: a few numbers in each would scatter. From the middle of a row of shares the sum is followed downhill. Regression is left out where without it
- * the sum is less: errors that the samples do not have in common cannot be made up for. Rounding belongs to what is judged: weights that
- * regression drives far apart cost more than they gain once one step has to serve them all.
+ * Both halves are judged in turn, and the groups of a layer together: a few numbers in each would scatter. From the middle of a row of
+ * shares the sum is followed downhill. Regression is left out where without it the sum is less: errors that the samples do not have in
+ * common cannot be made up for. Rounding belongs to what is judged: weights that regression drives far apart cost more than they gain once
+ * one step has to serve them all.
  *
  * Source: two-fold cross-validation (Stone 1974) of the ridge of Zhong et al. 2024, ERQ.
  */
@@ -46,7 +47,8 @@ export const chosenDamping = (groups: readonly JudgedGroup[], depth: number, sca
   const ofJudged = (list: Float64Array): Float64Array => Float64Array.from({ length: rows * depth }, (_, i) => list[judged[Math.floor(i / depth)] * depth + (i % depth)]);
   const halves = groups.flatMap(({ sums, real }) => {
     const given = ofJudged(real);
-    return [0, 1].map((part) => ({ sums, given, part, cross: ofJudged(sums.cross(part)), other: { covariance: sums.covariance(1 - part), cross: ofJudged(sums.cross(1 - part)) } }));
+    const parts = [0, 1].map((part) => ({ covariance: sums.covariance(part), cross: ofJudged(sums.cross(part)) }));
+    return parts.map(({ cross }, part) => ({ sums, given, part, cross, other: parts[1 - part] }));
   });
   const lossWith = (share: number, regression: boolean): number => halves.reduce((all, { sums, given, part, cross, other }) => {
     const form = sums.form(share, part);
