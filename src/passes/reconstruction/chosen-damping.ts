@@ -5,11 +5,13 @@
  *     Σ ‖r − Δ·x‖² − Σ ‖r‖² = Δ·C′·Δᵀ − 2·⟨R′, Δ⟩
  *
  * Both halves are judged in turn, and the groups of a layer together: a few numbers in each would scatter. From the middle of a row of
- * shares the sum is followed downhill. Regression is left out where without it the sum is less: errors that the samples do not have in
- * common cannot be made up for. Rounding belongs to what is judged: weights that regression drives far apart cost more than they gain once
- * one step has to serve them all.
+ * shares the sum is followed downhill to the least, and from there up again as long as it costs next to nothing: of shares that the samples
+ * cannot tell apart the greatest one leaves the weights nearest to what they were. Regression is left out where without it the sum is less:
+ * errors that the samples do not have in common cannot be made up for. Rounding belongs to what is judged: weights that regression drives
+ * far apart cost more than they gain once one step has to serve them all.
  *
- * Source: two-fold cross-validation (Stone 1974) of the ridge of Zhong et al. 2024, ERQ.
+ * Sources: two-fold cross-validation (Stone 1974) of the ridge of Zhong et al. 2024, ERQ; the greatest share near the least loss in place
+ * of the least itself after Breiman et al. 1984, Classification and Regression Trees (there: within one standard error).
  */
 import type { QuadraticForm } from '../../numerics/quadratic-form.ts';
 import type { LayerSums } from './layer-sums.ts';
@@ -19,6 +21,8 @@ const SHARES = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1];
 const FIRST = 3;
 /** Share where there are too few samples to hold any back. */
 const SINGLE_SHARE = 0.01;
+/** What a greater share may cost, as a part of what rounding without regression costs. */
+const NEXT_TO_NOTHING = 0.05;
 /** Rows of weights that are judged at most in each group; evenly spread over it. */
 const MOST_ROWS = 16;
 
@@ -61,6 +65,8 @@ export const chosenDamping = (groups: readonly JudgedGroup[], depth: number, sca
   const lossAt = (at: number): number => losses[at] ??= lossWith(SHARES[at] * scale, true);
   let at = FIRST;
   for (const way of [1, -1]) while (SHARES[at + way] !== undefined && lossAt(at + way) < lossAt(at)) at += way;
+  const near = lossAt(at) + NEXT_TO_NOTHING * lossWith(SHARES[at] * scale, false);
+  while (SHARES[at + 1] !== undefined && lossAt(at + 1) <= near) at++;
   const share = SHARES[at] * scale;
   return { share, regression: lossAt(at) < lossWith(share, false) };
 };

@@ -135,6 +135,11 @@ describe('damping', () => {
     expect(chosenDamping([{ sums: sumsWith(([first, second]) => 0.5 * first - second), real: weights }], depth, 1, unrounded)).toEqual({ share: 0.001, regression: true });
   });
 
+  it('is the greatest where all cost the same, next to what rounding costs', () => {
+    const alike = [{ sums: sumsWith(([first]) => 0.01 * first), real: new Float64Array(depth).fill(0.4) }];
+    expect(chosenDamping(alike, depth, 1, (_, row) => row.map(Math.round)).share).toBe(1);
+  });
+
   it('regression stands aside where the halves miss opposite things', () => {
     expect(chosenDamping([{ sums: sumsWith(([first], part) => (part === 0 ? first : -first)), real: weights }], depth, 1, unrounded).regression).toBe(false);
   });
