@@ -157,7 +157,7 @@ const page = () => {
   const drops = present.flatMap(({ name }) => {
     const [wide, small] = ['w8a8 uniform', 'drop'].map((key) => cellsOf(name)[key]);
     if (wide === undefined || small === undefined) return [];
-    return [[name, `${small.weightBytes} of ${wide.weightBytes}`, `${((100 * small.weightBytes) / wide.weightBytes).toFixed(1)} %`, bitsOf(small), `${percent(small.drop.value)} on ${small.drop.samples}`, small.count,
+    return [[name, `${small.weightBytes} of ${wide.weightBytes}`, `${((100 * small.weightBytes) / wide.weightBytes).toFixed(1)} %`, bitsOf(small), `${percent(small.drop.value)} ± ${percent(small.drop.error)} on ${small.drop.samples}`, small.count,
       percent(small.float.top1 - small.top1) + aged(small), percent(wide.float.top1 - wide.top1), percent(small.agreement), small.seconds.toFixed(0)]];
   });
   const formats = present.flatMap(({ name }) => formatBits.flatMap((bits) => {
@@ -199,7 +199,8 @@ ${formats.length === 0 ? 'Not measured.' : table(['model', 'bits', 'n', 'float t
 
 ## The smallest network within a drop
 
-\`--budget drop=1%\`: top-1 may lose one percent against the float model, judged without labels on part of the calibration samples that is held out from everything else.
+\`--budget drop=1%\`: top-1 may lose one percent against the float model, judged without labels on part of the calibration samples that is held out from everything else:
+there the mean with its standard error has to stay within it.
 Beside it the size of the uniform w8a8 program and the drop on the labelled set.
 
 ${drops.length === 0 ? 'Not measured.' : table(['model', 'weight bytes', 'of w8a8', 'bits', 'drop when chosen', 'n', 'drop', 'drop of w8a8', 'agreement', 'seconds'], drops, 1)}

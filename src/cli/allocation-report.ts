@@ -24,7 +24,7 @@ export const allocationText = ({ layers, limits, loss, candidates, drop, tables,
     ['solver', loss.gap === null ? 'a uniform network was better than what the programme gave' : `${engine}${loss.stopped ? ' ran out of time' : ''}, ${loss.gap === 0 ? 'proven best' : `within ${(100 * loss.gap).toPrecision(2)} % of the bound`} for ${measure}`],
     ...(candidates.length < 2 && candidates.every(({ refined }) => refined === 0) ? [] : [['tried', candidates.map((one) => `${one.name}${one.refined === 0 ? '' : ` with ${one.refined} layers refined`} ${digits(one.kl ?? one.noise)}${one.chosen ? ' (chosen)' : ''}`).join(', ')] as const]),
     ...(tables.length === 0 ? [] : [['tables', tables.map(({ name, bits }) => `${name} ${bits} bits`).join(', ')] as const]),
-    ...(drop === null ? [] : [['drop', `${(100 * drop.value).toFixed(2)} % on ${drop.samples} ${drop.labelled ? 'labelled samples' : 'samples, by the float model\'s own probabilities'}; ${drop.tried.length} sizes tried`] as const]),
+    ...(drop === null ? [] : [['drop', `${(100 * drop.value).toFixed(2)} ± ${(100 * drop.error).toFixed(2)} % on ${drop.samples} ${drop.labelled ? 'labelled samples' : 'samples, by the float model\'s own probabilities'}; ${drop.tried.length} sizes tried`] as const]),
   ];
   const most = Math.max(...front.map((point) => point.loss), 1e-30);
   const plot = front.map(({ sizeBytes, meanBits, loss: own }): Cell[] => [bytesText(sizeBytes), `${meanBits.toFixed(2)} bits`, '▇'.repeat(Math.max(1, Math.round((BAR * own) / most))), digits(own)]);

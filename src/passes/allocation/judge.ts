@@ -21,6 +21,8 @@ export interface Judgement {
   /** null where the output is no rows of classes */
   readonly kl: number | null;
   readonly drop: number | null;
+  /** standard error of the drop: by how much it differs from one set of so many samples to the next */
+  readonly dropError: number | null;
 }
 
 export interface Judge {
@@ -75,6 +77,12 @@ const rowsOf = (output: Float32Array, classes: number, probabilities: boolean): 
   }
   return rows;
 };
+/** The mean and its standard error. */
+const meanOf = (list: Float64Array): { readonly mean: number; readonly error: number } => {
+  const mean = list.reduce((sum, one) => sum + one, 0) / list.length;
+  const squares = list.reduce((sum, one) => sum + (one - mean) ** 2, 0);
+  return { mean, error: list.length < 2 ? 0 : Math.sqrt(squares / (list.length - 1) / list.length) };
+};
 /** Smaller probabilities count as this much, so that one of 0 does not decide alone. */
 const LEAST_PROBABILITY = 1e-6;
 
@@ -90,7 +98,8 @@ export const openJudge = async (reference: Graph<'float'>, { samples, labels }: 
     async of(graph, from = samples) {
       const found = await outputsOf(graph, from, own, progress);
       const sums = exact[0].map(() => ({ signal: 0, noise: 0 }));
-      let [kl, drop, rows] = [0, 0, 0];
+      let [kl, rows] = [0, 0];
+      const drops = new Float64Array(found.length);
       found.forEach((outputs, i) => {
         outputs.forEach((output, o) => {
           const wanted = exact[i][o];
@@ -104,8 +113,8 @@ export const openJudge = async (reference: Graph<'float'>, { samples, labels }: 
         const known = labels?.(i);
         for (let at = 0; at < p.length; at += classes) {
           const [own, chosen] = [argmax(exact[i][0], at, classes), argmax(outputs[0], at, classes)];
-          if (known === undefined) drop += p[at + own] - p[at + chosen];
-          else drop += Number(own === Number(known[at / classes])) - Number(chosen === Number(known[at / classes]));
+          if (known === undefined) drops[i] += p[at + own] - p[at + chosen];
+          else drops[i] += Number(own === Number(known[at / classes])) - Number(chosen === Number(known[at / classes]));
           for (let c = 0; c < classes; c++) {
             if (p[at + c] > 0) kl += p[at + c] * (log(Math.max(p[at + c], LEAST_PROBABILITY)) - log(Math.max(q[at + c], LEAST_PROBABILITY)));
           }
@@ -113,7 +122,9 @@ export const openJudge = async (reference: Graph<'float'>, { samples, labels }: 
         }
       });
       const noise = sums.reduce((sum, one) => sum + (one.signal === 0 ? Number(one.noise > 0) : one.noise / one.signal), 0) / sums.length;
-      return { noise, kl: classes === null ? null : Math.max(0, kl / rows), drop: classes === null ? null : drop / rows };
+      if (classes === null) return { noise, kl: null, drop: null, dropError: null };
+      const { mean, error } = meanOf(drops.map((drop) => (drop * own) / rows));
+      return { noise, kl: Math.max(0, kl / rows), drop: mean, dropError: error };
     },
   });
   return judgeOn(count);
