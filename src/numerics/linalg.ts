@@ -4,6 +4,7 @@
  */
 import { factorInKernel } from './cholesky-kernel.ts';
 import { f32Kernels, packedLength, PAGE_BYTES, PANEL, SCRATCH_BYTES, SLACK_BYTES, type F32Kernels } from './f32-kernels.ts';
+import { addProducts } from './product-kernel.ts';
 import { engine } from '../wasm/index.ts';
 
 /** Σ a[i + k]·b[j + k] over k < length, in four interleaved sums. */
@@ -95,8 +96,6 @@ export const leastSquares = (gram: Float64Array, cross: Float64Array, n: number,
 
 /** Rows that are multiplied in float32 before their products are added in float64. */
 const ROWS_AT_ONCE = 256;
-/** Columns that are transposed together. */
-const COLUMNS_AT_ONCE = 16;
 /** Up to this many columns in all, plain float64 loops are quicker than the kernels, and more exact. */
 const FEW_COLUMNS = 32;
 
@@ -114,14 +113,22 @@ export interface ProductSum {
   /** row-major [left, right] */
   readonly matrix: Float64Array;
   readonly rows: number;
-  /** adds rows of `left` and `right` numbers; the same array twice gives a Gram matrix */
+  /** adds rows of `left` and `right` numbers */
   add(left: Float32Array, right: Float32Array): void;
+}
+/** Σ x·xᵀ. */
+export interface GramSum {
+  /** row-major [width, width], symmetric to the bit */
+  readonly matrix: Float64Array;
+  readonly rows: number;
+  /** adds rows of `width` numbers */
+  add(x: Float32Array): void;
 }
 
 /** Sums of products in SIMD: float32 within a few hundred rows, float64 across. */
 export const productSum = (left: number, right: number): ProductSum => {
   const matrix = new Float64Array(left * right);
-  const addSome = left + right <= FEW_COLUMNS ? plainSum(matrix, left, right) : kernelSum(matrix, left, right);
+  const addSome = left + right <= FEW_COLUMNS ? plainSum : addProducts;
   let rows = 0;
   return {
     matrix,
@@ -131,38 +138,44 @@ export const productSum = (left: number, right: number): ProductSum => {
       if (x.length / right !== total || !Number.isInteger(total)) throw new RangeError(`${y.length / left} rows against ${x.length / right}`);
       for (let first = 0; first < total; first += ROWS_AT_ONCE) {
         const count = Math.min(ROWS_AT_ONCE, total - first);
-        addSome(y.subarray(first * left, (first + count) * left), x.subarray(first * right, (first + count) * right), count);
+        addSome(matrix, y.subarray(first * left, (first + count) * left), x.subarray(first * right, (first + count) * right), left, right, count);
       }
       rows += total;
     },
   };
 };
 
-type AddRows = (y: Float32Array, x: Float32Array, count: number) => void;
+/** The same of rows with themselves: the entries up to the diagonal are summed, and found again on the other side of it. */
+export const gramSum = (width: number): GramSum => {
+  const matrix = new Float64Array(width * width);
+  const addSome = 2 * width <= FEW_COLUMNS ? plainSum : addProducts;
+  let [rows, mirrored] = [0, 0];
+  return {
+    get matrix() {
+      if (mirrored < rows) for (let i = 0; i < width; i++) for (let j = 0; j < i; j++) matrix[j * width + i] = matrix[i * width + j];
+      mirrored = rows;
+      return matrix;
+    },
+    get rows() { return rows; },
+    add(x) {
+      const total = x.length / width;
+      if (!Number.isInteger(total)) throw new RangeError(`${total} rows`);
+      for (let first = 0; first < total; first += ROWS_AT_ONCE) {
+        const some = x.subarray(first * width, Math.min(total, first + ROWS_AT_ONCE) * width);
+        addSome(matrix, some, some, width, width, some.length / width);
+      }
+      rows += total;
+    },
+  };
+};
 
-const plainSum = (matrix: Float64Array, left: number, right: number): AddRows => (y, x, count) => {
+/** `addProducts` in plain loops and float64. */
+const plainSum = (matrix: Float64Array, y: Float32Array, x: Float32Array, left: number, right: number, count: number): void => {
   for (let i = 0; i < left; i++) for (let j = 0; j < right; j++) {
     let sum = 0;
     for (let r = 0, a = i, b = j; r < count; r++, a += left, b += right) sum += y[a] * x[b];
     matrix[i * right + j] += sum;
   }
-};
-
-const kernelSum = (matrix: Float64Array, left: number, right: number): AddRows => {
-  const { f32, kernels, offsets: [a, b, panels, products, zeros], tile } =
-    workspace([left * ROWS_AT_ONCE, right * ROWS_AT_ONCE, packedLength(ROWS_AT_ONCE, right), left * right, right + PANEL]);
-  return (y, x, count) => {
-    // yᵀ, so that the products run along its rows; some columns at a time, whose lines of memory stay in the cache
-    for (let first = 0; first < left; first += COLUMNS_AT_ONCE) {
-      const end = Math.min(first + COLUMNS_AT_ONCE, left);
-      for (let r = 0; r < count; r++) for (let c = first, to = a / 4 + c * count + r; c < end; c++, to += count) f32[to] = y[r * left + c];
-    }
-    f32.set(x, b / 4);
-    kernels.pack(b, right * 4, 4, count, right, panels);
-    kernels.gemm(a, count * 4, panels, zeros, products, right * 4, left, right, 1, 0, 1, 0, count, tile);
-    const sums = f32.subarray(products / 4, products / 4 + left * right);
-    for (let i = 0; i < sums.length; i++) matrix[i] += sums[i];
-  };
 };
 
 /** y − x·wᵀ in place of y, for rows y [rows, outputs] and x [rows, n], and w [outputs, n]; products in float32. */

@@ -33,7 +33,7 @@ import { createRandom } from '../numerics/random.ts';
 import { refineRow } from '../numerics/refine-row.ts';
 import { Follower, frontierBytes, openFrontier, type Frontier } from '../calibration/frontier.ts';
 import { decibels } from '../calibration/metrics.ts';
-import { addPerChannel, biasName, shiftedBias } from './correct-bias.ts';
+import { addPerChannel, addRows, biasName, shiftedBias } from './correct-bias.ts';
 import { keepOption, keptWidths } from './kept-layers.ts';
 import { definePass, type PassContext } from './pass.ts';
 import { formatOption, quantizeRows, weightOf } from './quantize-weights.ts';
@@ -42,7 +42,7 @@ import { affordable } from './migration/trial.ts';
 import { chosenDamping, type Rounding } from './reconstruction/chosen-damping.ts';
 import { layerRows, readTheSame, rowProducts, type LayerRows } from './reconstruction/layer-rows.ts';
 import { layerSums, variancesOf, type LayerSums } from './reconstruction/layer-sums.ts';
-import { limitsOf, missing, unlimited, type Limits } from './reconstruction/limits.ts';
+import { limitsOf, missingInto, missingOf, unlimited, type Limits } from './reconstruction/limits.ts';
 
 export interface FitWeightsOptions {
   readonly bits: number;
@@ -271,10 +271,9 @@ class Fitting {
       for (let group = 0; group < groups; group++) {
         rows.gather(inputs, group, chosen, x);
         const found = productsOf === null ? reals(whole![i]) : productsOf(x);
-        for (let k = 0, at = 0; k < count; k++) {
+        for (let k = 0, at = 0; k < count; k++, at += outputs) {
           const from = (chosen[k] * groups + group) * outputs;
-          const other = productsOf === null ? from : at;
-          for (let o = 0; o < outputs; o++, at++) r[at] = missing(wantedHere[from + o], found[other + o], limits, beside?.[from + o]);
+          missingInto(r, at, wantedHere, from, found, productsOf === null ? from : at, outputs, limits, beside);
         }
         sums[group].add(x, r, i % PARTS);
       }
@@ -288,15 +287,12 @@ class Fitting {
     return this.graph.nodes.some((other, i) => i > at && constantOf(weightOf(other))?.type.dtype === 'f32' && readTheSame(node, other));
   }
 
-  private note(node: Node, target: readonly Tensor[], results: readonly Tensor[], shift: Float64Array, { limits, besideOf }: Bounds): void {
+  private note(node: Node, target: readonly Tensor[], results: readonly Tensor[], shift: Float64Array, bounds: Bounds): void {
     let [signal, noise] = [0, 0];
-    target.forEach((one, i) => {
-      const [wanted, found, beside] = [reals(one), reals(results[i]), besideOf(i)];
-      for (let at = 0; at < wanted.length; at++) {
-        signal += wanted[at] ** 2;
-        noise += missing(wanted[at], found[at], limits, beside?.[at]) ** 2;
-      }
-    });
+    for (const [i, one] of target.entries()) {
+      signal = plusSquares(signal, reals(one));
+      noise = plusSquares(noise, missingOf(reals(one), reals(results[i]), bounds.limits, bounds.besideOf(i)));
+    }
     const rms = Math.sqrt(shift.reduce((sum, s) => sum + s * s, 0) / shift.length);
     this.context.note({ site: node.output.name, text: `rounded to ${describeWidth(this.widthOf(node))}`, figures: { sqnrDb: decibels(signal, noise), biasShift: rms } });
   }
@@ -333,6 +329,13 @@ const difference = (a: Tensor, b: Tensor): Tensor => {
   return { type: a.type, data };
 };
 
+/** total + Σ x², added one after the other. */
+const plusSquares = (total: number, data: Float32Array | Float64Array): number => {
+  let sum = total;
+  for (let i = 0; i < data.length; i++) sum += data[i] * data[i];
+  return sum;
+};
+
 /** Limits of results, and what is added to those of sample i before. */
 interface Bounds {
   readonly limits: Limits;
@@ -342,11 +345,7 @@ interface Bounds {
 /** E[missing] for each channel of the last axis. */
 const meanMissing = (target: readonly Tensor[], found: readonly Tensor[], channels: number, { limits, besideOf }: Bounds): Float64Array => {
   const sums = new Float64Array(channels);
-  let rows = 0;
-  target.forEach((one, s) => {
-    const [wanted, given, beside] = [reals(one), reals(found[s]), besideOf(s)];
-    rows += wanted.length / channels;
-    for (let row = 0; row < wanted.length; row += channels) for (let c = 0; c < channels; c++) sums[c] += missing(wanted[row + c], given[row + c], limits, beside?.[row + c]);
-  });
+  target.forEach((one, i) => addRows(sums, missingOf(reals(one), reals(found[i]), limits, besideOf(i))));
+  const rows = target.reduce((all, { data }) => all + data.length / channels, 0);
   return sums.map((sum) => sum / rows);
 };

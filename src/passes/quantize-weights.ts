@@ -61,9 +61,9 @@ export const quantizeRows = (weight: Tensor, width: WeightWidth): Tensor => {
   const scales = rows.map((row) => grid.steps(row, 1)[0]);
   const nearest = width.format === 'codebook' ? nearestLevel(grid.levels) : null;
   const most = grid.levels[grid.levels.length - 1];
-  const codes = Int8Array.from(source, (w, i) => {
-    const scale = scales[Math.floor(i / length)];
-    return nearest === null ? quantizeReal(w, scale, 0, -most, most) : nearest(w / scale);
+  const codes = new Int8Array(source.length);
+  scales.forEach((scale, o) => {
+    for (let i = o * length; i < (o + 1) * length; i++) codes[i] = nearest === null ? quantizeReal(source[i], scale, 0, -most, most) : nearest(source[i] / scale);
   });
   return weightTensor(grid, weight.type.shape, scales, codes);
 };

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { factorInKernel } from '../../src/numerics/cholesky-kernel.ts';
-import { cholesky, invertFactored, leastSquares, plainCholesky, productSum, solveFactored, subtractProduct } from '../../src/numerics/linalg.ts';
+import { cholesky, gramSum, invertFactored, leastSquares, plainCholesky, productSum, solveFactored, subtractProduct } from '../../src/numerics/linalg.ts';
 import { createRandom } from '../../src/numerics/random.ts';
 
 const random = createRandom(9);
@@ -81,6 +81,18 @@ it.each([[1, 1, 1], [3, 5, 10], [9, 17, 300], [16, 8, 700]])('sums of products, 
   });
   expect(far(sum.matrix, expected)).toBeLessThan(1e-4);
   expect(() => sum.add(y, x.subarray(0, right * rows - 1))).toThrow(RangeError);
+});
+
+it.each([[3, 10], [16, 300], [17, 300], [40, 700], [133, 129]])('sums of products of rows of %d with themselves, over %d rows, are those of two lists to the bit', (width, rows) => {
+  const x = Float32Array.from(normals(width * rows));
+  const [gram, whole] = [gramSum(width), productSum(width, width)];
+  for (const part of [x.subarray(0, width), x.subarray(width)]) {
+    gram.add(part);
+    whole.add(part.slice(), part);
+    expect(gram.matrix).toEqual(whole.matrix);
+  }
+  expect(gram.rows).toBe(rows);
+  expect(() => gram.add(x.subarray(1))).toThrow(RangeError);
 });
 
 describe.each([[3, 5, 700], [40, 9, 300], [12, 33, 256]])('rows of %d and %d', (n, outputs, rows) => {

@@ -58,15 +58,17 @@ export const packCodes = (codes: Int8Array, block: number, bits: StoredBits): In
   const fields = fieldsOf(bits);
   const { count, restBlock } = spansOf(codes.length, block, bits);
   const out = new Int8Array(packedLength(codes.length, block, bits));
+  const held = new Uint8Array(codes.length);
+  for (let i = 0; i < held.length; i++) held[i] = codes[i] + 2 ** (bits - 1);
   const span = (from: number, to: number, size: number): void => {
-    let plane0 = to;
+    let plane = to;
     for (const { bits: p, low } of planes[bits]) {
-      const per = 8 / p;
-      for (let j = 0; j < fields; j++) for (let i = 0; i < size && from + j * size + i < codes.length; i++) {
-        const field = ((codes[from + j * size + i] + 2 ** (bits - 1)) >> low) & (2 ** p - 1);
-        out[plane0 + Math.floor(j / per) * size + i] |= field << (p * (j % per));
+      const [per, mask] = [8 / p, 2 ** p - 1];
+      for (let j = 0, first = from; j < fields && first < held.length; j++, first += size) {
+        const [bytes, by, some] = [plane + Math.floor(j / per) * size, p * (j % per), Math.min(size, held.length - first)];
+        for (let i = 0; i < some; i++) out[bytes + i] |= ((held[first + i] >> low) & mask) << by;
       }
-      plane0 += (fields * p * size) / 8;
+      plane += (fields * p * size) / 8;
     }
   };
   for (let s = 0; s < count; s++) span(s * block * fields, s * spanBytes(block, bits), block);

@@ -6,7 +6,7 @@
  * Centred, because a free bias makes up for every constant: the loss of a change Δ of the weights, with the bias that suits it best, is
  * Σ ‖r − Δ·x‖² = const − 2·⟨R, Δ⟩ + Δ·C·Δᵀ.
  */
-import { productSum, type ProductSum } from '../../numerics/linalg.ts';
+import { gramSum, productSum, type GramSum, type ProductSum } from '../../numerics/linalg.ts';
 import { quadraticForm, type QuadraticForm } from '../../numerics/quadratic-form.ts';
 
 export interface LayerSums {
@@ -33,14 +33,14 @@ const DEEPEST_KEPT = 1024;
 /** What the sums owe to x alone. */
 class InputSums {
   readonly depth: number;
-  readonly grams: readonly ProductSum[];
+  readonly grams: readonly GramSum[];
   // numbers near 0 keep their digits in float32 products: the mean of the first rows is taken off all
   private origin: Float32Array | null = null;
   private readonly known = new Map<string, unknown>();
 
   constructor(depth: number, parts: number) {
     this.depth = depth;
-    this.grams = Array.from({ length: parts }, () => productSum(depth + 1, depth + 1));
+    this.grams = Array.from({ length: parts }, () => gramSum(depth + 1));
   }
 
   /** Rows about the origin; a constant 1 behind each carries the sums. */
@@ -59,7 +59,7 @@ class InputSums {
   }
   add(left: Float32Array, part: number): void {
     this.known.clear();
-    this.grams[part].add(left, left);
+    this.grams[part].add(left);
   }
   gram(part?: number): Float64Array {
     return this.once(`gram ${part}`, () => joined(this.grams, part));
@@ -70,7 +70,6 @@ class InputSums {
       const width = depth + 1;
       const centred = new Float64Array(depth * depth);
       const [matrix, rows] = [this.gram(part), this.rowsOf(part)];
-      // the kernels do not promise a symmetric product: both halves are taken from the lower one
       for (let i = 0; i < depth; i++) for (let j = 0; j <= i; j++) {
         const moment = matrix[i * width + j] - (matrix[i * width + depth] * matrix[j * width + depth]) / rows;
         centred[i * depth + j] = moment;
@@ -90,7 +89,7 @@ class InputSums {
 }
 
 /** The sum over one part or over all. */
-const joined = (sums: readonly ProductSum[], part?: number): Float64Array => {
+const joined = (sums: readonly (GramSum | ProductSum)[], part?: number): Float64Array => {
   if (part !== undefined || sums.length === 1) return sums[part ?? 0].matrix;
   const [first, ...others] = sums.map(({ matrix }) => matrix);
   const all = first.slice();

@@ -28,3 +28,19 @@ export const missing = (goal: number, found: number, { low, high }: Limits, besi
   const wanted = Math.min(most, Math.max(least, goal));
   return (wanted === least && found < least) || (wanted === most && found > most) ? 0 : wanted - found;
 };
+
+/** `missing` of `count` elements in a row: `goals` and `beside` from `at` on, `found` from `foundAt` on, into `to` from `toAt` on. */
+export const missingInto = (
+  to: Float32Array | Float64Array, toAt: number, goals: Float32Array, at: number, found: Float32Array, foundAt: number, count: number, limits: Limits, beside: Float32Array | null,
+): void => {
+  if (limits === unlimited) for (let i = 0; i < count; i++) to[toAt + i] = goals[at + i] - found[foundAt + i];
+  else if (beside === null) for (let i = 0; i < count; i++) to[toAt + i] = missing(goals[at + i], found[foundAt + i], limits);
+  else for (let i = 0; i < count; i++) to[toAt + i] = missing(goals[at + i], found[foundAt + i], limits, beside[at + i]);
+};
+
+/** `missing` of every element. */
+export const missingOf = (goals: Float32Array, found: Float32Array, limits: Limits, beside: Float32Array | null): Float64Array => {
+  const all = new Float64Array(goals.length);
+  missingInto(all, 0, goals, 0, found, 0, goals.length, limits, beside);
+  return all;
+};

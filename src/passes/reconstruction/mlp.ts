@@ -8,7 +8,7 @@
  *
  * Source: the reconstruction of Wu et al. 2025, APHQ-ViT, in closed form.
  */
-import { leastSquares, productSum } from '../../numerics/linalg.ts';
+import { gramSum, leastSquares, productSum } from '../../numerics/linalg.ts';
 
 /** The second layer of an MLP: weight [outputs, hidden], row-major. */
 export interface SecondLayer {
@@ -31,7 +31,7 @@ export interface MlpSums {
 export const mlpSums = (hidden: number, outputs: number): MlpSums => {
   // a constant 1 behind the hidden row carries sums and the bias
   const width = hidden + 1;
-  const gram = productSum(width, width);
+  const gram = gramSum(width);
   const cross = productSum(outputs, width);
   const power = new Float64Array(outputs);
   const at = (i: number, j: number): number => gram.matrix[i * width + j];
@@ -56,7 +56,7 @@ export const mlpSums = (hidden: number, outputs: number): MlpSums => {
           power[o] += right[from] * right[from];
         }
       }
-      gram.add(left, left);
+      gram.add(left);
       cross.add(right, left);
     },
     withMean: ({ weight }) => ({ weight, bias: biasFor(weight) }),
