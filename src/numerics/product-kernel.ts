@@ -13,9 +13,10 @@ const ROWS = 128;
 const BYTES = Float32Array.BYTES_PER_ELEMENT;
 
 type Multiply = (y: number, yStride: number, tile: number, x: number, xStride: number, out: number, outStride: number, left: number, right: number, rows: number, lower: number) => void;
-let shared: { readonly memory: Memory; readonly multiply: Multiply } | null = null;
+type Accumulate = (sums: number, products: number, stride: number, left: number, right: number) => void;
+let shared: { readonly memory: Memory; readonly multiply: Multiply; readonly accumulate: Accumulate } | null = null;
 
-/** Adds Σ_k y[k, i]·x[k, n] of `count` rows to matrix [left, right]; where y is x, to the entries up to the diagonal alone. */
+/** Adds Σ_k y[k, i]·x[k, n] of `count` rows to matrix [left, right]; where y is x, what is added beyond the diagonal is undefined. */
 export const addProducts = (matrix: Float64Array, y: Float32Array, x: Float32Array, left: number, right: number, count: number): void => {
   const lower = y === x;
   const stride = Math.ceil(right / WIDE) * WIDE;
@@ -24,7 +25,8 @@ export const addProducts = (matrix: Float64Array, y: Float32Array, x: Float32Arr
   const tileAt = xAt + room(x.length);
   const outAt = tileAt + room(ROWS * TALL);
   const length = Math.ceil(left / TALL) * TALL * stride;
-  const { memory, multiply } = kernelWith(outAt + room(length));
+  const sumsAt = outAt + room(length);
+  const { memory, multiply, accumulate } = kernelWith(sumsAt + matrix.byteLength);
   const f32 = new Float32Array(memory.buffer);
   f32.set(x, xAt / BYTES);
   if (!lower) f32.set(y, 0);
@@ -32,18 +34,17 @@ export const addProducts = (matrix: Float64Array, y: Float32Array, x: Float32Arr
   for (let first = 0; first < count; first += ROWS) {
     multiply(first * left * BYTES, left * BYTES, tileAt, xAt + first * right * BYTES, right * BYTES, outAt, stride * BYTES, left, right, Math.min(ROWS, count - first), Number(lower));
   }
-  for (let i = 0; i < left; i++) {
-    const [from, to] = [outAt / BYTES + i * stride, i * right];
-    const columns = lower ? i + 1 : right;
-    for (let n = 0; n < columns; n++) matrix[to + n] += f32[from + n];
-  }
+  const sums = new Float64Array(memory.buffer, sumsAt, matrix.length);
+  sums.set(matrix);
+  accumulate(sumsAt, outAt, stride * BYTES, left, right);
+  matrix.set(sums);
 };
 
 const kernelWith = (bytes: number): NonNullable<typeof shared> => {
   if (shared === null) {
     const memory = new engine.Memory({ initial: 1 });
     const instance = new engine.Instance(new engine.Module(code()), { env: { memory } });
-    shared = { memory, multiply: functionOf(instance, 'multiply') as Multiply };
+    shared = { memory, multiply: functionOf(instance, 'multiply') as Multiply, accumulate: functionOf(instance, 'accumulate') as Accumulate };
   }
   const missing = Math.ceil(bytes / PAGE_BYTES) - shared.memory.buffer.byteLength / PAGE_BYTES;
   if (missing > 0) shared.memory.grow(missing);
@@ -106,6 +107,25 @@ const code = (): Uint8Array => {
       body.get(out).get(outStride).i32(TALL).op('i32.mul').op('i32.add').set(out);
       advance(body, reach, TALL);
       advance(body, left, -TALL);
+    });
+  }, { export: true });
+  module.func('accumulate', [i32, i32, i32, i32, i32], [], (body, sums, products, stride, left, right) => {
+    const [at, pairs] = [body.local(i32), body.local(i32)];
+    whilePositive(body, left, () => {
+      copyLocal(body, at, products);
+      body.get(right).i32(1).op('i32.shr_u').set(pairs);
+      whilePositive(body, pairs, () => {
+        body.get(sums).get(sums).memory('v128.load', 0, 8).get(at).memory('v128.load64_zero', 0, 4).op('f64x2.promote_low_f32x4').op('f64x2.add').memory('v128.store', 0, 8);
+        advance(body, sums, 16);
+        advance(body, at, 8);
+        advance(body, pairs, -1);
+      });
+      body.get(right).i32(1).op('i32.and').if(() => {
+        body.get(sums).get(sums).memory('f64.load').get(at).memory('f32.load').op('f64.promote_f32').op('f64.add').memory('f64.store');
+        advance(body, sums, 8);
+      });
+      body.get(products).get(stride).op('i32.add').set(products);
+      advance(body, left, -1);
     });
   }, { export: true });
   return module.encode();

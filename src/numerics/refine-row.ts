@@ -21,6 +21,8 @@ export const refineRow = (gram: Float64Array, damping: number, w: Float64Array, 
   const n = w.length;
   const codes = Float64Array.from(rounded.codes);
   const { up, down } = neighbours(levels);
+  const diagonal = new Float64Array(n);
+  for (let j = 0; j < n; j++) diagonal[j] = gram[j * n + j] + damping;
   let { step, loss } = rounded;
   const [ofWeights, ofCodes] = [product(gram, damping, w), product(gram, damping, codes)];
   let power = inner(codes, ofCodes);
@@ -33,17 +35,9 @@ export const refineRow = (gram: Float64Array, damping: number, w: Float64Array, 
       if (refit > 0 && lossAt(refit) < loss) [step, loss] = [refit, lossAt(refit)];
     }
     for (let flips = 0; flips < FLIPS_PER_WEIGHT * n; flips++) {
-      let [best, gain, change] = [-1, loss * LEAST_GAIN, 0];
-      for (let j = 0; j < n; j++) {
-        const slope = ofWeights[j] - step * ofCodes[j];
-        const way = (slope > 0 ? up : down)[codes[j] + 128];
-        if (way === 0) continue;
-        const far = Math.abs(way);
-        const found = step * far * (2 * Math.abs(slope) - step * far * (gram[j * n + j] + damping));
-        if (found > gain) [best, gain, change] = [j, found, way];
-      }
+      const { best, gain, change } = bestFlip(codes, up, down, ofWeights, ofCodes, diagonal, step, loss * LEAST_GAIN);
       if (best < 0) break;
-      power += 2 * change * ofCodes[best] + change * change * (gram[best * n + best] + damping);
+      power += 2 * change * ofCodes[best] + change * change * diagonal[best];
       codes[best] += change;
       for (let j = 0, at = best * n; j < n; j++, at++) ofCodes[j] += change * gram[at];
       ofCodes[best] += change * damping;
@@ -52,6 +46,27 @@ export const refineRow = (gram: Float64Array, damping: number, w: Float64Array, 
     if (loss >= start * (1 - LEAST_GAIN)) break;
   }
   return { codes: Int8Array.from(codes), step, loss: Math.max(0, loss) };
+};
+
+/** The flip with the greatest gain above `least`; −1 where there is none. */
+const bestFlip = (
+  codes: Float64Array, up: Int16Array, down: Int16Array, ofWeights: Float64Array, ofCodes: Float64Array, diagonal: Float64Array, step: number, least: number,
+): { readonly best: number; readonly gain: number; readonly change: number } => {
+  let best = -1;
+  let gain = least;
+  let change = 0;
+  for (let j = 0; j < codes.length; j++) {
+    const slope = ofWeights[j] - step * ofCodes[j];
+    const way = slope > 0 ? up[codes[j] + 128] : down[codes[j] + 128];
+    const far = step * Math.abs(way);
+    const found = far * (2 * Math.abs(slope) - far * diagonal[j]);
+    if (found > gain) {
+      best = j;
+      gain = found;
+      change = way;
+    }
+  }
+  return { best, gain, change };
 };
 
 /** For code + 128 of every level: the way to the next one up and down, 0 at the ends. */

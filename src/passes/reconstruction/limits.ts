@@ -24,9 +24,11 @@ export const limitsOf = ({ scale, zero, low, high }: UniformQuant): Limits =>
 
 /** `beside`: what is added before the limits. */
 export const missing = (goal: number, found: number, { low, high }: Limits, beside = 0): number => {
-  const [least, most] = [low - beside, high - beside];
-  const wanted = Math.min(most, Math.max(least, goal));
-  return (wanted === least && found < least) || (wanted === most && found > most) ? 0 : wanted - found;
+  const least = low - beside;
+  const most = high - beside;
+  if (goal <= least) return found < least ? 0 : least - found;
+  if (goal >= most) return found > most ? 0 : most - found;
+  return goal - found;
 };
 
 /** `missing` of `count` elements in a row: `goals` and `beside` from `at` on, `found` from `foundAt` on, into `to` from `toAt` on. */
