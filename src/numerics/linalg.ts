@@ -4,7 +4,7 @@
  */
 import { factorInKernel } from './cholesky-kernel.ts';
 import { f32Kernels, packedLength, PAGE_BYTES, PANEL, SCRATCH_BYTES, SLACK_BYTES, type F32Kernels } from './f32-kernels.ts';
-import { addProducts } from './product-kernel.ts';
+import { addExactProducts, addProducts } from './product-kernel.ts';
 import { engine } from '../wasm/index.ts';
 
 /** Σ a[i + k]·b[j + k] over k < length, in four interleaved sums. */
@@ -96,7 +96,7 @@ export const leastSquares = (gram: Float64Array, cross: Float64Array, n: number,
 
 /** Rows that are multiplied in float32 before their products are added in float64. */
 const ROWS_AT_ONCE = 256;
-/** Up to this many columns in all, plain float64 loops are quicker than the kernels, and more exact. */
+/** Up to this many columns in all, products are summed in float64. */
 const FEW_COLUMNS = 32;
 
 /** Memory for arrays of these many numbers, and the kernels on it. */
@@ -128,7 +128,7 @@ export interface GramSum {
 /** Sums of products in SIMD: float32 within a few hundred rows, float64 across. */
 export const productSum = (left: number, right: number): ProductSum => {
   const matrix = new Float64Array(left * right);
-  const addSome = left + right <= FEW_COLUMNS ? plainSum : addProducts;
+  const addSome = left + right <= FEW_COLUMNS ? addExactProducts : addProducts;
   let rows = 0;
   return {
     matrix,
@@ -148,7 +148,7 @@ export const productSum = (left: number, right: number): ProductSum => {
 /** The same of rows with themselves: the entries up to the diagonal are summed, and found again on the other side of it. */
 export const gramSum = (width: number): GramSum => {
   const matrix = new Float64Array(width * width);
-  const addSome = 2 * width <= FEW_COLUMNS ? plainSum : addProducts;
+  const addSome = 2 * width <= FEW_COLUMNS ? addExactProducts : addProducts;
   let [rows, mirrored] = [0, 0];
   return {
     get matrix() {
@@ -167,15 +167,6 @@ export const gramSum = (width: number): GramSum => {
       rows += total;
     },
   };
-};
-
-/** `addProducts` in plain loops and float64. */
-const plainSum = (matrix: Float64Array, y: Float32Array, x: Float32Array, left: number, right: number, count: number): void => {
-  for (let i = 0; i < left; i++) for (let j = 0; j < right; j++) {
-    let sum = 0;
-    for (let r = 0, a = i, b = j; r < count; r++, a += left, b += right) sum += y[a] * x[b];
-    matrix[i * right + j] += sum;
-  }
 };
 
 /** y − x·wᵀ in place of y, for rows y [rows, outputs] and x [rows, n], and w [outputs, n]; products in float32. */

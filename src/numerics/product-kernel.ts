@@ -1,50 +1,83 @@
 /**
- * Sums of products of columns, Σ_k y[k, i]·x[k, n], in WebAssembly SIMD: float32, each sum in the order of k, so the bits do not depend on
- * how tiles are cut. Rows lie in memory as they are added: a tile reads neighbouring columns of a row and moves on by whole rows.
+ * Sums of products of columns, Σ_k y[k, i]·x[k, n], in WebAssembly SIMD, in float32 or float64. Each sum runs in the order of k, so the
+ * bits do not depend on how tiles are cut. Rows lie in memory as they are added: a tile reads neighbouring columns of a row and moves on by
+ * whole rows.
  */
 import { PAGE_BYTES, SLACK_BYTES } from './f32-kernels.ts';
-import { engine, functionOf, Module, type Memory } from '../wasm/index.ts';
+import { engine, functionOf, Module, type Local, type Memory, type PlainOp } from '../wasm/index.ts';
 import { advance, copyLocal, whilePositive } from './wasm-loops.ts';
 
-/** Sums of one tile: columns of y by columns of x. */
-const [TALL, WIDE] = [4, 8];
+/** Columns of y of one tile, and vectors of columns of x. */
+const [TALL, VECTORS] = [4, 2];
 /** Rows that a tile takes at once: their pieces stay in the nearest cache while all tiles pass. */
 const ROWS = 128;
-const BYTES = Float32Array.BYTES_PER_ELEMENT;
+
+/** What the sums are taken in. */
+interface Precision {
+  readonly bytes: 4 | 8;
+  /** columns of x of one tile */
+  readonly wide: number;
+  readonly splat: 'v128.load32_splat' | 'v128.load64_splat';
+  readonly mul: PlainOp;
+  readonly add: PlainOp;
+}
+const precisions = {
+  single: { bytes: 4, wide: 4 * VECTORS, splat: 'v128.load32_splat', mul: 'f32x4.mul', add: 'f32x4.add' },
+  double: { bytes: 8, wide: 2 * VECTORS, splat: 'v128.load64_splat', mul: 'f64x2.mul', add: 'f64x2.add' },
+} as const satisfies Readonly<Record<string, Precision>>;
 
 type Multiply = (y: number, yStride: number, tile: number, x: number, xStride: number, out: number, outStride: number, left: number, right: number, rows: number, lower: number) => void;
 type Accumulate = (sums: number, products: number, stride: number, left: number, right: number) => void;
-let shared: { readonly memory: Memory; readonly multiply: Multiply; readonly accumulate: Accumulate } | null = null;
+let shared: { readonly memory: Memory; readonly single: Multiply; readonly double: Multiply; readonly accumulate: Accumulate } | null = null;
 
 /** Adds Σ_k y[k, i]·x[k, n] of `count` rows to matrix [left, right]; where y is x, what is added beyond the diagonal is undefined. */
-export const addProducts = (matrix: Float64Array, y: Float32Array, x: Float32Array, left: number, right: number, count: number): void => {
-  const lower = y === x;
-  const stride = Math.ceil(right / WIDE) * WIDE;
-  const room = (length: number): number => Math.ceil((length * BYTES + SLACK_BYTES) / 64) * 64;
-  const xAt = lower ? 0 : room(y.length);
-  const tileAt = xAt + room(x.length);
-  const outAt = tileAt + room(ROWS * TALL);
-  const length = Math.ceil(left / TALL) * TALL * stride;
-  const sumsAt = outAt + room(length);
-  const { memory, multiply, accumulate } = kernelWith(sumsAt + matrix.byteLength);
-  const f32 = new Float32Array(memory.buffer);
-  f32.set(x, xAt / BYTES);
-  if (!lower) f32.set(y, 0);
-  f32.fill(0, outAt / BYTES, outAt / BYTES + length);
-  for (let first = 0; first < count; first += ROWS) {
-    multiply(first * left * BYTES, left * BYTES, tileAt, xAt + first * right * BYTES, right * BYTES, outAt, stride * BYTES, left, right, Math.min(ROWS, count - first), Number(lower));
-  }
-  const sums = new Float64Array(memory.buffer, sumsAt, matrix.length);
+type AddProducts = (matrix: Float64Array, y: Float32Array, x: Float32Array, left: number, right: number, count: number) => void;
+
+/** Sums in float32. */
+export const addProducts: AddProducts = (matrix, y, x, left, right, count) => {
+  const { memory, products, stride, end, accumulate } = multiplied('single', y, x, left, right, count, matrix.byteLength);
+  const sums = new Float64Array(memory.buffer, end, matrix.length);
   sums.set(matrix);
-  accumulate(sumsAt, outAt, stride * BYTES, left, right);
+  accumulate(end, products, stride * Float32Array.BYTES_PER_ELEMENT, left, right);
   matrix.set(sums);
 };
 
-const kernelWith = (bytes: number): NonNullable<typeof shared> => {
+/** Sums in float64. */
+export const addExactProducts: AddProducts = (matrix, y, x, left, right, count) => {
+  const { memory, products, stride } = multiplied('double', y, x, left, right, count, 0);
+  const sums = new Float64Array(memory.buffer, products, left * stride);
+  for (let i = 0, at = 0; i < left; i++) for (let n = 0, from = i * stride; n < right; n++, at++, from++) matrix[at] += sums[from];
+};
+
+/** The products of some rows at `products`, `stride` numbers a row; from `end` on there are `more` bytes. */
+const multiplied = (precision: keyof typeof precisions, y: Float32Array, x: Float32Array, left: number, right: number, count: number, more: number) => {
+  const { bytes, wide } = precisions[precision];
+  const lower = y === x;
+  const stride = Math.ceil(right / wide) * wide;
+  const room = (length: number): number => Math.ceil((length * bytes + SLACK_BYTES) / 64) * 64;
+  const xAt = lower ? 0 : room(y.length);
+  const tile = xAt + room(x.length);
+  const products = tile + room(ROWS * TALL);
+  const length = Math.ceil(left / TALL) * TALL * stride;
+  const end = products + room(length);
+  const kernels = kernelsOn(end + more);
+  const { buffer } = kernels.memory;
+  const numbers = bytes === 4 ? new Float32Array(buffer) : new Float64Array(buffer, 0, end / bytes);
+  numbers.set(x, xAt / bytes);
+  if (!lower) numbers.set(y, 0);
+  numbers.fill(0, products / bytes, products / bytes + length);
+  for (let first = 0; first < count; first += ROWS) {
+    const rows = Math.min(ROWS, count - first);
+    kernels[precision](first * left * bytes, left * bytes, tile, xAt + first * right * bytes, right * bytes, products, stride * bytes, left, right, rows, Number(lower));
+  }
+  return { ...kernels, products, stride, end };
+};
+
+const kernelsOn = (bytes: number): NonNullable<typeof shared> => {
   if (shared === null) {
     const memory = new engine.Memory({ initial: 1 });
     const instance = new engine.Instance(new engine.Module(code()), { env: { memory } });
-    shared = { memory, multiply: functionOf(instance, 'multiply') as Multiply, accumulate: functionOf(instance, 'accumulate') as Accumulate };
+    shared = { memory, single: functionOf(instance, 'single') as Multiply, double: functionOf(instance, 'double') as Multiply, accumulate: functionOf(instance, 'accumulate') as Accumulate };
   }
   const missing = Math.ceil(bytes / PAGE_BYTES) - shared.memory.buffer.byteLength / PAGE_BYTES;
   if (missing > 0) shared.memory.grow(missing);
@@ -55,14 +88,14 @@ const code = (): Uint8Array => {
   const module = new Module();
   module.importMemory('env', 'memory', { initial: 1 });
   const i32 = 'i32' as const;
-  module.func('multiply', [i32, i32, i32, i32, i32, i32, i32, i32, i32, i32, i32], [], (body, y, yStride, tile, x, xStride, out, outStride, left, right, rows, lower) => {
+  for (const [name, { bytes, wide, splat, mul, add }] of Object.entries(precisions)) module.func(name, [i32, i32, i32, i32, i32, i32, i32, i32, i32, i32, i32], [], (body, y, yStride, tile, x, xStride, out, outStride, left, right, rows, lower) => {
     const [columns, reach, yAt, xAt, outAt, at, k] = Array.from({ length: 7 }, () => body.local(i32));
-    const sums = Array.from({ length: TALL }, () => [body.local('v128'), body.local('v128')] as const);
-    const [first, second, factor] = [body.local('v128'), body.local('v128'), body.local('v128')];
-    const eachSum = (visit: (sum: (typeof sums)[number][number], offset: number) => void): void => {
+    const vectors = (count: number): readonly Local[] => Array.from({ length: count }, () => body.local('v128'));
+    const [sums, parts, [factor]] = [Array.from({ length: TALL }, () => vectors(VECTORS)), vectors(VECTORS), vectors(1)];
+    const eachSum = (visit: (sum: Local, offset: number) => void): void => {
       copyLocal(body, at, outAt);
-      sums.forEach((pair, r) => {
-        pair.forEach((sum, half) => visit(sum, 16 * half));
+      sums.forEach((row, r) => {
+        row.forEach((sum, v) => visit(sum, 16 * v));
         if (r + 1 < TALL) body.get(at).get(outStride).op('i32.add').set(at);
       });
     };
@@ -78,9 +111,9 @@ const code = (): Uint8Array => {
       copyLocal(body, at, tile);
       copyLocal(body, k, rows);
       whilePositive(body, k, () => {
-        body.get(at).get(yAt).memory('v128.load', 0, 4).memory('v128.store', 0, 16);
+        for (let offset = 0; offset < TALL * bytes; offset += 16) body.get(at).get(yAt).memory('v128.load', offset, 4).memory('v128.store', offset, 16);
         body.get(yAt).get(yStride).op('i32.add').set(yAt);
-        advance(body, at, TALL * BYTES);
+        advance(body, at, TALL * bytes);
         advance(body, k, -1);
       });
       whilePositive(body, columns, () => {
@@ -89,21 +122,21 @@ const code = (): Uint8Array => {
         copyLocal(body, at, xAt);
         copyLocal(body, k, rows);
         whilePositive(body, k, () => {
-          body.get(at).memory('v128.load', 0, 4).set(first).get(at).memory('v128.load', 16, 4).set(second);
-          sums.forEach((pair, r) => {
-            body.get(yAt).memory('v128.load32_splat', 4 * r, 4).set(factor);
-            pair.forEach((sum, half) => body.get(sum).get(factor).get(half === 0 ? first : second).op('f32x4.mul').op('f32x4.add').set(sum));
+          parts.forEach((part, v) => body.get(at).memory('v128.load', 16 * v, 4).set(part));
+          sums.forEach((row, r) => {
+            body.get(yAt).memory(splat, bytes * r, 4).set(factor);
+            row.forEach((sum, v) => body.get(sum).get(factor).get(parts[v]).op(mul).op(add).set(sum));
           });
-          advance(body, yAt, TALL * BYTES);
+          advance(body, yAt, TALL * bytes);
           body.get(at).get(xStride).op('i32.add').set(at);
           advance(body, k, -1);
         });
         eachSum((sum, offset) => body.get(at).get(sum).memory('v128.store', offset, 4));
-        advance(body, xAt, WIDE * BYTES);
-        advance(body, outAt, WIDE * BYTES);
-        advance(body, columns, -WIDE);
+        advance(body, xAt, wide * bytes);
+        advance(body, outAt, wide * bytes);
+        advance(body, columns, -wide);
       });
-      advance(body, y, TALL * BYTES);
+      advance(body, y, TALL * bytes);
       body.get(out).get(outStride).i32(TALL).op('i32.mul').op('i32.add').set(out);
       advance(body, reach, TALL);
       advance(body, left, -TALL);

@@ -75,8 +75,7 @@ const meanShift = (real: readonly Tensor[], target: Float64Array): Float64Array 
   return sums.map((sum, c) => target[c] - sum / perChannel);
 };
 
-/** Adds each row of `data` to the sums of its columns. */
-export const addRows = (sums: Float64Array, data: Float32Array | Float64Array): void => {
+const addRows = (sums: Float64Array, data: Float32Array): void => {
   const channels = sums.length;
   for (let row = 0; row < data.length; row += channels) for (let c = 0; c < channels; c++) sums[c] += data[row + c];
 };

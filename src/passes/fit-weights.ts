@@ -33,7 +33,7 @@ import { createRandom } from '../numerics/random.ts';
 import { refineRow } from '../numerics/refine-row.ts';
 import { Follower, frontierBytes, openFrontier, type Frontier } from '../calibration/frontier.ts';
 import { decibels } from '../calibration/metrics.ts';
-import { addPerChannel, addRows, biasName, shiftedBias } from './correct-bias.ts';
+import { addPerChannel, biasName, shiftedBias } from './correct-bias.ts';
 import { keepOption, keptWidths } from './kept-layers.ts';
 import { definePass, type PassContext } from './pass.ts';
 import { formatOption, quantizeRows, weightOf } from './quantize-weights.ts';
@@ -42,7 +42,7 @@ import { affordable } from './migration/trial.ts';
 import { chosenDamping, type Rounding } from './reconstruction/chosen-damping.ts';
 import { layerRows, readTheSame, rowProducts, type LayerRows } from './reconstruction/layer-rows.ts';
 import { layerSums, variancesOf, type LayerSums } from './reconstruction/layer-sums.ts';
-import { limitsOf, missingInto, missingOf, unlimited, type Limits } from './reconstruction/limits.ts';
+import { addMissing, limitsOf, missingInto, plusMissing, unlimited, type Limits } from './reconstruction/limits.ts';
 
 export interface FitWeightsOptions {
   readonly bits: number;
@@ -291,7 +291,7 @@ class Fitting {
     let [signal, noise] = [0, 0];
     for (const [i, one] of target.entries()) {
       signal = plusSquares(signal, reals(one));
-      noise = plusSquares(noise, missingOf(reals(one), reals(results[i]), bounds.limits, bounds.besideOf(i)));
+      noise = plusMissing(noise, reals(one), reals(results[i]), bounds.limits, bounds.besideOf(i));
     }
     const rms = Math.sqrt(shift.reduce((sum, s) => sum + s * s, 0) / shift.length);
     this.context.note({ site: node.output.name, text: `rounded to ${describeWidth(this.widthOf(node))}`, figures: { sqnrDb: decibels(signal, noise), biasShift: rms } });
@@ -330,7 +330,7 @@ const difference = (a: Tensor, b: Tensor): Tensor => {
 };
 
 /** total + Σ x², added one after the other. */
-const plusSquares = (total: number, data: Float32Array | Float64Array): number => {
+const plusSquares = (total: number, data: Float32Array): number => {
   let sum = total;
   for (let i = 0; i < data.length; i++) sum += data[i] * data[i];
   return sum;
@@ -345,7 +345,7 @@ interface Bounds {
 /** E[missing] for each channel of the last axis. */
 const meanMissing = (target: readonly Tensor[], found: readonly Tensor[], channels: number, { limits, besideOf }: Bounds): Float64Array => {
   const sums = new Float64Array(channels);
-  target.forEach((one, i) => addRows(sums, missingOf(reals(one), reals(found[i]), limits, besideOf(i))));
+  target.forEach((one, i) => addMissing(sums, reals(one), reals(found[i]), limits, besideOf(i)));
   const rows = target.reduce((all, { data }) => all + data.length / channels, 0);
   return sums.map((sum) => sum / rows);
 };

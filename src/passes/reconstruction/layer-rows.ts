@@ -37,20 +37,20 @@ export const layerRows = (node: Node): LayerRows => {
   const [, height, width, channels] = staticShape(x.type.shape);
   const [, oh, ow] = staticShape(node.output.type.shape);
   const [, kh, kw, perGroup] = shape;
+  const [[yStride, xStride], [padTop, padLeft], [yStep, xStep]] = [strides, pads, dilations];
   return {
     groups: group, depth, outputs: shape[0] / group, positions: sizeOf(node.output.type.shape) / shape[0],
     gather(from, g, positions, to) {
       let at = 0;
-      for (const p of positions) {
-        const [image, oy, ox] = [Math.floor(p / (oh * ow)), Math.floor(p / ow) % oh, p % ow];
-        for (let i = 0; i < kh; i++) {
-          const row = oy * strides[0] - pads[0] + i * dilations[0];
-          for (let j = 0; j < kw; j++, at += perGroup) {
-            const column = ox * strides[1] - pads[1] + j * dilations[1];
-            if (row < 0 || row >= height || column < 0 || column >= width) { to.fill(0, at, at + perGroup); continue; }
-            const pixel = ((image * height + row) * width + column) * channels + g * perGroup;
-            for (let c = 0; c < perGroup; c++) to[at + c] = from[pixel + c];
-          }
+      for (let n = 0; n < positions.length; n++) {
+        const p = positions[n];
+        const line = Math.floor(p / ow);
+        const image = Math.floor(line / oh);
+        const [top, left] = [(line - image * oh) * yStride - padTop, (p - line * ow) * xStride - padLeft];
+        for (let i = 0, row = top; i < kh; i++, row += yStep) for (let j = 0, column = left; j < kw; j++, column += xStep, at += perGroup) {
+          const inside = row >= 0 && row < height && column >= 0 && column < width;
+          const pixel = ((image * height + row) * width + column) * channels + g * perGroup;
+          for (let c = 0; c < perGroup; c++) to[at + c] = inside ? from[pixel + c] : 0;
         }
       }
     },

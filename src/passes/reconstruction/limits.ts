@@ -33,16 +33,24 @@ export const missing = (goal: number, found: number, { low, high }: Limits, besi
 
 /** `missing` of `count` elements in a row: `goals` and `beside` from `at` on, `found` from `foundAt` on, into `to` from `toAt` on. */
 export const missingInto = (
-  to: Float32Array | Float64Array, toAt: number, goals: Float32Array, at: number, found: Float32Array, foundAt: number, count: number, limits: Limits, beside: Float32Array | null,
+  to: Float32Array, toAt: number, goals: Float32Array, at: number, found: Float32Array, foundAt: number, count: number, limits: Limits, beside: Float32Array | null,
 ): void => {
-  if (limits === unlimited) for (let i = 0; i < count; i++) to[toAt + i] = goals[at + i] - found[foundAt + i];
-  else if (beside === null) for (let i = 0; i < count; i++) to[toAt + i] = missing(goals[at + i], found[foundAt + i], limits);
-  else for (let i = 0; i < count; i++) to[toAt + i] = missing(goals[at + i], found[foundAt + i], limits, beside[at + i]);
+  for (let i = 0; i < count; i++) to[toAt + i] = missing(goals[at + i], found[foundAt + i], limits, beside === null ? 0 : beside[at + i]);
 };
 
-/** `missing` of every element. */
-export const missingOf = (goals: Float32Array, found: Float32Array, limits: Limits, beside: Float32Array | null): Float64Array => {
-  const all = new Float64Array(goals.length);
-  missingInto(all, 0, goals, 0, found, 0, goals.length, limits, beside);
-  return all;
+/** Adds what is missing in each row to the sums of its columns. */
+export const addMissing = (sums: Float64Array, goals: Float32Array, found: Float32Array, limits: Limits, beside: Float32Array | null): void => {
+  for (let row = 0; row < goals.length; row += sums.length) for (let c = 0, at = row; c < sums.length; c++, at++) {
+    sums[c] += missing(goals[at], found[at], limits, beside === null ? 0 : beside[at]);
+  }
+};
+
+/** total + Σ missing², added one after the other. */
+export const plusMissing = (total: number, goals: Float32Array, found: Float32Array, limits: Limits, beside: Float32Array | null): number => {
+  let sum = total;
+  for (let at = 0; at < goals.length; at++) {
+    const rest = missing(goals[at], found[at], limits, beside === null ? 0 : beside[at]);
+    sum += rest * rest;
+  }
+  return sum;
 };
