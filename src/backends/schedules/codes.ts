@@ -52,28 +52,31 @@ export const packedLength = (length: number, block: number, bits: StoredBits): n
   return count * spanBytes(block, bits) + spanBytes(restBlock, bits);
 };
 
+/** Adds a field of `count` codes from `first` on, as they are held, to the bytes from `at` on. */
+const addField = (held: Uint8Array, first: number, count: number, out: Uint8Array, at: number, low: number, mask: number, by: number): void => {
+  for (let i = 0; i < count; i++) out[at + i] |= ((held[first + i] >> low) & mask) << by;
+};
+
 /** Codes as stored. */
 export const packCodes = (codes: Int8Array, block: number, bits: StoredBits): Int8Array => {
   if (bits === 8) return codes;
   const fields = fieldsOf(bits);
   const { count, restBlock } = spansOf(codes.length, block, bits);
-  const out = new Int8Array(packedLength(codes.length, block, bits));
-  const held = new Uint8Array(codes.length);
-  for (let i = 0; i < held.length; i++) held[i] = codes[i] + 2 ** (bits - 1);
-  const span = (from: number, to: number, size: number): void => {
-    let plane = to;
+  const [held, lowest] = [new Uint8Array(codes.length), 2 ** (bits - 1)];
+  for (let i = 0; i < held.length; i++) held[i] = codes[i] + lowest;
+  const out = new Uint8Array(packedLength(codes.length, block, bits));
+  for (let s = 0; s <= count; s++) {
+    const size = s < count ? block : restBlock;
+    const first = s * block * fields;
+    let plane = s * spanBytes(block, bits);
     for (const { bits: p, low } of planes[bits]) {
-      const [per, mask] = [8 / p, 2 ** p - 1];
-      for (let j = 0, first = from; j < fields && first < held.length; j++, first += size) {
-        const [bytes, by, some] = [plane + Math.floor(j / per) * size, p * (j % per), Math.min(size, held.length - first)];
-        for (let i = 0; i < some; i++) out[bytes + i] |= ((held[first + i] >> low) & mask) << by;
+      for (let j = 0, from = first; j < fields && from < held.length; j++, from += size) {
+        addField(held, from, Math.min(size, held.length - from), out, plane + ((j * p) >> 3) * size, low, 2 ** p - 1, (j * p) % 8);
       }
       plane += (fields * p * size) / 8;
     }
-  };
-  for (let s = 0; s < count; s++) span(s * block * fields, s * spanBytes(block, bits), block);
-  if (restBlock > 0) span(count * block * fields, count * spanBytes(block, bits), restBlock);
-  return out;
+  }
+  return new Int8Array(out.buffer);
 };
 
 /** Bytes of the planes of a span, loaded once: for each plane the vectors that hold its fields, and the statements that load them. */
