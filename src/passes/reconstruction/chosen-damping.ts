@@ -61,14 +61,18 @@ export const chosenDamping = (groups: readonly JudgedGroup[], depth: number, sca
     for (let first = 0; first < given.length; first += depth) change.set(rounded(form, moved.subarray(first, first + depth)), first);
     return all + lossOf(change.map((one, i) => one - given[i]), other);
   }, 0);
-  const losses = SHARES.map((): number | null => null);
-  const lossAt = (at: number): number => losses[at] ??= lossWith(SHARES[at] * scale, true);
+  const losses = new Map<string, number>();
+  const lossAt = (at: number, regression = true): number => {
+    const key = `${at} ${regression}`;
+    const known = losses.get(key) ?? lossWith(SHARES[at] * scale, regression);
+    losses.set(key, known);
+    return known;
+  };
   let at = FIRST;
   for (const way of [1, -1]) while (SHARES[at + way] !== undefined && lossAt(at + way) < lossAt(at)) at += way;
-  const near = lossAt(at) + NEXT_TO_NOTHING * lossWith(SHARES[at] * scale, false);
+  const near = lossAt(at) + NEXT_TO_NOTHING * lossAt(at, false);
   while (SHARES[at + 1] !== undefined && lossAt(at + 1) <= near) at++;
-  const share = SHARES[at] * scale;
-  return { share, regression: lossAt(at) < lossWith(share, false) };
+  return { share: SHARES[at] * scale, regression: lossAt(at) < lossAt(at, false) };
 };
 
 /** Δ·C·Δᵀ − 2·⟨R, Δ⟩ over all rows of Δ. */
