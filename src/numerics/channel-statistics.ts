@@ -2,8 +2,9 @@
  * Extremes and moments of each channel of a float32 array, and counts of histogram bins, in WebAssembly SIMD. Sums are in float64 in
  * the order of the rows, so the bits are those of the plain loops.
  */
-import { engine, functionOf, Module, type Code, type Memory } from '../wasm/index.ts';
-import { PAGE_BYTES, SLACK_BYTES } from './f32-kernels.ts';
+import { functionOf, Module, type Code, type Memory } from '../wasm/index.ts';
+import { SLACK_BYTES } from './f32-kernels.ts';
+import { growTo, onOwnMemory } from './own-memory.ts';
 import { advance, copyLocal, whilePositive } from './wasm-loops.ts';
 
 export interface ChannelSums {
@@ -64,12 +65,10 @@ let made: Kernels | null = null;
 /** The kernels on a memory of at least `bytes`. */
 const kernels = (bytes: number): Kernels => {
   if (made === null) {
-    const memory = new engine.Memory({ initial: 1 });
-    const instance = new engine.Instance(new engine.Module(code()), { env: { memory } });
+    const { memory, instance } = onOwnMemory(code());
     made = { memory, channelKernel: functionOf(instance, 'channels') as Kernels['channelKernel'], countKernel: functionOf(instance, 'count') as Kernels['countKernel'] };
   }
-  const missing = Math.ceil(bytes / PAGE_BYTES) - made.memory.buffer.byteLength / PAGE_BYTES;
-  if (missing > 0) made.memory.grow(missing);
+  growTo(made.memory, bytes);
   return made;
 };
 

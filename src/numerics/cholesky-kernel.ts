@@ -7,8 +7,8 @@
  * of the plain loops in linalg.ts, so both give the same bits. Four rows go through the columns before them together, as one chain of
  * additions alone would wait for itself.
  */
-import { PAGE_BYTES } from './f32-kernels.ts';
-import { engine, functionOf, Module, type Code, type Local, type Memory } from '../wasm/index.ts';
+import { growTo, onOwnMemory } from './own-memory.ts';
+import { functionOf, Module, type Code, type Local, type Memory } from '../wasm/index.ts';
 import { advance, copyLocal, whilePositive } from './wasm-loops.ts';
 
 /** Rows that share the loads of the row that they are multiplied with. */
@@ -20,13 +20,11 @@ let shared: { readonly memory: Memory; readonly factor: (matrix: number, n: numb
 /** L, zeros above; null where the matrix is not positive definite. Only the lower triangle of `a` is read. */
 export const factorInKernel = (a: Float64Array, n: number): Float64Array | null => {
   if (shared === null) {
-    const memory = new engine.Memory({ initial: 1 });
-    const instance = new engine.Instance(new engine.Module(code()), { env: { memory } });
+    const { memory, instance } = onOwnMemory(code());
     shared = { memory, factor: functionOf(instance, 'factor') as (matrix: number, n: number) => number };
   }
   const { memory, factor } = shared;
-  const missing = Math.ceil((n * n * BYTES) / PAGE_BYTES) - memory.buffer.byteLength / PAGE_BYTES;
-  if (missing > 0) memory.grow(missing);
+  growTo(memory, n * n * BYTES);
   const l = new Float64Array(memory.buffer, 0, n * n);
   for (let i = 0; i < n; i++) {
     l.set(a.subarray(i * n, i * n + i + 1), i * n);

@@ -2,7 +2,8 @@
  * Codes of real numbers, min(max(floor(x/scale + 1/2) + zero, low), high) in float64, in WebAssembly SIMD: two lanes do what the plain
  * loop does to one number, so the codes are the same. NaN gives 0, as storing it in an array of integers does.
  */
-import { engine, functionOf, Module, type Code, type Local } from '../wasm/index.ts';
+import { functionOf, Module, type Code, type Local } from '../wasm/index.ts';
+import { onOwnMemory } from './own-memory.ts';
 import { advance, whilePositive } from './wasm-loops.ts';
 
 /** Numbers taken at a time: they and their codes stay near the core. */
@@ -66,8 +67,7 @@ const made = (): NonNullable<typeof shared> => {
       });
     }, { export: true });
   }
-  const memory = new engine.Memory({ initial: 1 });
-  const instance = new engine.Instance(new engine.Module(module.encode()), { env: { memory } });
+  const { memory, instance } = onOwnMemory(module.encode());
   const kernels = Object.fromEntries(Object.keys(endings).map((name) => [name, functionOf(instance, name) as Rounding])) as Record<Ending, Rounding>;
   return { reals: new Float32Array(memory.buffer, 0, CHUNK), buffer: memory.buffer as ArrayBuffer, kernels };
 };

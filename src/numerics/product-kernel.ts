@@ -3,8 +3,9 @@
  * bits do not depend on how tiles are cut. Rows lie in memory as they are added: a tile reads neighbouring columns of a row and moves on by
  * whole rows.
  */
-import { PAGE_BYTES, SLACK_BYTES } from './f32-kernels.ts';
-import { engine, functionOf, Module, type Local, type Memory, type PlainOp } from '../wasm/index.ts';
+import { SLACK_BYTES } from './f32-kernels.ts';
+import { growTo, onOwnMemory } from './own-memory.ts';
+import { functionOf, Module, type Local, type Memory, type PlainOp } from '../wasm/index.ts';
 import { advance, copyLocal, whilePositive } from './wasm-loops.ts';
 
 /** Columns of y of one tile, and vectors of columns of x. */
@@ -75,12 +76,10 @@ const multiplied = (precision: keyof typeof precisions, y: Float32Array, x: Floa
 
 const kernelsOn = (bytes: number): NonNullable<typeof shared> => {
   if (shared === null) {
-    const memory = new engine.Memory({ initial: 1 });
-    const instance = new engine.Instance(new engine.Module(code()), { env: { memory } });
+    const { memory, instance } = onOwnMemory(code());
     shared = { memory, single: functionOf(instance, 'single') as Multiply, double: functionOf(instance, 'double') as Multiply, accumulate: functionOf(instance, 'accumulate') as Accumulate };
   }
-  const missing = Math.ceil(bytes / PAGE_BYTES) - shared.memory.buffer.byteLength / PAGE_BYTES;
-  if (missing > 0) shared.memory.grow(missing);
+  growTo(shared.memory, bytes);
   return shared;
 };
 

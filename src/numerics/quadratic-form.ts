@@ -14,8 +14,8 @@
  * The loops are WebAssembly: eight right sides or eight steps s at a time, float64, in a fixed order.
  */
 import { dampedCholesky } from './linalg.ts';
-import { PAGE_BYTES } from './f32-kernels.ts';
-import { engine, functionOf, Module, type Code, type Local, type Memory } from '../wasm/index.ts';
+import { growTo, onOwnMemory } from './own-memory.ts';
+import { functionOf, Module, type Code, type Local, type Memory } from '../wasm/index.ts';
 import { advance, copyLocal, whilePositive } from './wasm-loops.ts';
 
 export interface RoundedRow {
@@ -113,8 +113,7 @@ let loaded: Float64Array | null = null;
 /** The kernels, and a memory that holds the matrix and room for one panel. */
 const bench = (upper: Float64Array, n: number) => {
   if (shared === null) {
-    const memory = new engine.Memory({ initial: 1 });
-    const instance = new engine.Instance(new engine.Module(code()), { env: { memory } });
+    const { memory, instance } = onOwnMemory(code());
     shared = { memory, kernels: { solve: functionOf(instance, 'solve') as Kernels['solve'], round: functionOf(instance, 'round') as Round, roundLevels: functionOf(instance, 'roundLevels') as Round } };
   }
   const { memory, kernels } = shared;
@@ -122,8 +121,7 @@ const bench = (upper: Float64Array, n: number) => {
   const places: Record<string, number> = {};
   let bytes = 0;
   for (const [name, size] of Object.entries(sizes)) { places[name] = bytes; bytes += size; }
-  const missing = Math.ceil(bytes / PAGE_BYTES) - memory.buffer.byteLength / PAGE_BYTES;
-  if (missing > 0) memory.grow(missing);
+  growTo(memory, bytes);
   const view = (name: keyof typeof sizes): Float64Array => new Float64Array(memory.buffer, places[name], sizes[name] / 8);
   if (loaded !== upper) view('matrix').set(upper);
   loaded = upper;
