@@ -27,6 +27,13 @@ export const shareOf = (hits: number, count: number): Share => {
   return { hits, count, value, low: Math.max(0, centre - half), high: Math.min(1, centre + half) };
 };
 
+/** The mean of a list, and its standard error: by how much it differs from one list of this length to the next. */
+export const meanWithError = (list: Float64Array): { readonly mean: number; readonly error: number } => {
+  const mean = list.reduce((sum, x) => sum + x, 0) / list.length;
+  const variance = list.reduce((sum, x) => sum + (x - mean) ** 2, 0) / Math.max(1, list.length - 1);
+  return { mean, error: Math.sqrt(variance / list.length) };
+};
+
 /** A row may miss 1 by this much and still be probabilities: outputs of 8 bits round each of many classes. */
 const SUM_TOLERANCE = 0.05;
 

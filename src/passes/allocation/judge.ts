@@ -10,7 +10,7 @@
  */
 import type { Graph } from '../../ir/graph.ts';
 import type { Tensor } from '../../ir/type.ts';
-import { areProbabilities, argmax } from '../../calibration/metrics.ts';
+import { areProbabilities, argmax, meanWithError } from '../../calibration/metrics.ts';
 import { defineJob, mapSamples } from '../../calibration/pool.ts';
 import type { Sample, Samples } from '../../calibration/samples.ts';
 import { exp, log } from '../../numerics/real-math.ts';
@@ -77,12 +77,6 @@ const rowsOf = (output: Float32Array, classes: number, probabilities: boolean): 
   }
   return rows;
 };
-/** The mean and its standard error. */
-const meanOf = (list: Float64Array): { readonly mean: number; readonly error: number } => {
-  const mean = list.reduce((sum, one) => sum + one, 0) / list.length;
-  const squares = list.reduce((sum, one) => sum + (one - mean) ** 2, 0);
-  return { mean, error: list.length < 2 ? 0 : Math.sqrt(squares / (list.length - 1) / list.length) };
-};
 /** Smaller probabilities count as this much, so that one of 0 does not decide alone. */
 const LEAST_PROBABILITY = 1e-6;
 
@@ -123,7 +117,7 @@ export const openJudge = async (reference: Graph<'float'>, { samples, labels }: 
       });
       const noise = sums.reduce((sum, one) => sum + (one.signal === 0 ? Number(one.noise > 0) : one.noise / one.signal), 0) / sums.length;
       if (classes === null) return { noise, kl: null, drop: null, dropError: null };
-      const { mean, error } = meanOf(drops.map((drop) => (drop * own) / rows));
+      const { mean, error } = meanWithError(drops.map((drop) => (drop * own) / rows));
       return { noise, kl: Math.max(0, kl / rows), drop: mean, dropError: error };
     },
   });

@@ -49,7 +49,7 @@ export const smallestWithin = async (
     context.progress('smallest network', step++, HALVINGS + TRIALS);
     const meters = within(sizeBytes);
     const draft = await search.start(meters, meters.map((meter) => meter.most)).catch(infeasible);
-    return draft === null ? null : (await judge.of(await variants.composed(widthsOf({ ...workings, meters }, draft.model, draft.assignment))));
+    return draft === null ? null : judge.of(await variants.composed(widthsOf({ ...workings, meters }, draft.model, draft.assignment)));
   };
   let [low, high] = [least, widest];
   for (let n = 0; n < HALVINGS && high > low * 1.01; n++) {

@@ -11,7 +11,7 @@ import { constantOf, isNode, usersOf, type Graph, type Value } from '../../ir/gr
 import { mapOperands } from '../../ir/rewrite.ts';
 import { createCalibration } from '../../calibration/calibration.ts';
 import { createExecutor } from '../../calibration/executor.ts';
-import { decibels } from '../../calibration/metrics.ts';
+import { decibels, meanWithError } from '../../calibration/metrics.ts';
 import { samplesInMemory, type Sample, type Samples } from '../../calibration/samples.ts';
 import { correctBias } from '../correct-bias.ts';
 import { runPass, type BeforeAfter, type PassContext } from '../pass.ts';
@@ -60,11 +60,8 @@ export interface Comparison extends BeforeAfter {
 }
 
 export const compared = (before: Float64Array, after: Float64Array): Comparison => {
-  const mean = (list: Float64Array): number => list.reduce((sum, x) => sum + x, 0) / list.length;
-  const differences = after.map((x, i) => x - before[i]);
-  const gain = mean(differences);
-  const variance = differences.reduce((sum, d) => sum + (d - gain) ** 2, 0) / Math.max(1, differences.length - 1);
-  return { before: mean(before), after: mean(after), error: Math.sqrt(variance / differences.length) };
+  const { error } = meanWithError(after.map((x, i) => x - before[i]));
+  return { before: meanWithError(before).mean, after: meanWithError(after).mean, error };
 };
 /** Whether so many dB may be gained, within one standard error: for changes that cost nothing and gain at their site. */
 export const mayGain = ({ before, after, error }: Comparison, leastDb: number): boolean => after - before + error >= leastDb;
