@@ -121,9 +121,11 @@ export const judge = async (set, { graph, targets }) => {
   }
 };
 
-/** Finished cells of each model, in out/<folder>/<model>.json; `fresh` begins without them. */
+/** Cells as text, each on a line of its own. */
+const textOf = (cells) => `{\n${Object.entries(cells).map(([key, cell]) => ` ${JSON.stringify(key)}: ${JSON.stringify(cell)}`).join(',\n')}\n}`;
+/** Finished cells of each model, in docs/measured/<folder>/<model>.json; `fresh` begins without them. */
 export const openCells = (folder, fresh) => {
-  const store = join(root, 'out', folder);
+  const store = join(root, 'docs', 'measured', folder);
   const fileOf = (model) => join(store, `${model}.json`);
   const known = new Map();
   const of = (model) => {
@@ -132,7 +134,7 @@ export const openCells = (folder, fresh) => {
   };
   const save = (model) => {
     mkdirSync(store, { recursive: true });
-    writeFileSync(`${fileOf(model)}.part`, JSON.stringify(of(model), null, 1));
+    writeFileSync(`${fileOf(model)}.part`, `${textOf(of(model))}\n`);
     renameSync(`${fileOf(model)}.part`, fileOf(model));
   };
   return { of, save };

@@ -1,6 +1,6 @@
 // Measures mixed precision on the labelled models of scripts/models.mjs and writes docs/mixed-precision.md:
 //   npm run mixed-precision -- [--only name,…] [--parts w4a8,w6a8,drop,formats,latency] [--count n] [--fresh] [--page]
-// Every finished cell is kept in out/mixed-precision/<model>.json with a digest of the compiler, so an interrupted run goes on where it stopped;
+// Every finished cell is kept in docs/measured/mixed-precision/<model>.json with a digest of the compiler, so an interrupted run goes on where it stopped;
 // --page only writes the page from what is there. `w4a8` and `w6a8` compile a model uniformly, take the bytes of its weights as a budget of size,
 // and compile it with bits of its own for every layer; `formats` compiles some models with uniform codes and with codebooks; `drop` finds the smallest program within one percent; `latency` times the kernels of some
 // models, compiles within a budget of latency by that table, and times the whole programs: give it a machine that does nothing else.
@@ -42,6 +42,18 @@ const stopwatch = () => {
   };
 };
 
+/** Bits of the weights that an allocation chose: their mean over the parameters, and how many layers have which width, widest first. */
+const widthsOf = ({ layers }) => {
+  const weighted = layers.filter(({ parameters }) => parameters > 0).map(({ chosen, parameters }) => ({ width: /^w(\dc?)/.exec(chosen)[1], parameters }));
+  const total = weighted.reduce((sum, { parameters }) => sum + parameters, 0);
+  const counts = new Map();
+  for (const { width } of weighted) counts.set(width, (counts.get(width) ?? 0) + 1);
+  return {
+    mean: weighted.reduce((sum, { width, parameters }) => sum + Number.parseInt(width, 10) * parameters, 0) / total,
+    layers: [...counts].sort(([a], [b]) => (a < b ? 1 : -1)),
+  };
+};
+
 /** A model compiled to WebAssembly and judged on its labelled set. */
 const measured = async (set, { bits, budget }) => {
   const { entry, bytes, normalization } = set;
@@ -54,8 +66,7 @@ const measured = async (set, { bits, budget }) => {
   const seconds = (performance.now() - start) / 1000;
   const allocation = compiled.records.find(({ pass }) => pass === 'allocate-bits')?.parts.allocation;
   const own = allocation === undefined ? {} : {
-    steps: watch.seconds, layers: allocation.layers.map(({ name, chosen, parameters }) => ({ name, chosen, parameters })), candidates: allocation.candidates, limits: allocation.limits,
-    loss: allocation.loss, drop: allocation.drop, samples: allocation.samples,
+    steps: watch.seconds, widths: widthsOf(allocation), promisedBytes: allocation.limits.find(({ resource }) => resource === 'size')?.predicted, drop: allocation.drop, samples: allocation.samples,
   };
   return { seconds, weightBytes: compiled.targets[0].weightBytes, ...own, ...await judge(set, compiled) };
 };
@@ -73,13 +84,13 @@ const latency = (entry, target, folder) => {
   const { manifest: { weightBytes } } = compiled('w8a8', '--bits', 'w8a8');
   const { out, report: { allocation } } = compiled('mixed', '--budget', `size=${Math.ceil(TIMED_SIZE * weightBytes)},latency=10s`, '--timings', table, '--allocate', 'measure: output-error');
   const { sides: [side], load, machine, instructions } = JSON.parse(lowbitc('bench', out, '-t', target, '--rounds', '8', '--ms', '200', '--starts', '1', '--json'));
-  return { predictedMs: allocation.limits.find(({ resource }) => resource === 'latency').predicted / 1000, bestMs: side.bestMs, medianMs: side.medianMs, load: load.before, cpu: machine.cpu, instructions, layers: allocation.layers.map(({ name, chosen, parameters }) => ({ name, chosen, parameters })) };
+  return { predictedMs: allocation.limits.find(({ resource }) => resource === 'latency').predicted / 1000, bestMs: side.bestMs, medianMs: side.medianMs, load: load.before, cpu: machine.cpu, instructions, widths: widthsOf(allocation) };
 };
 
 const run = async () => {
   const digest = compilerDigest();
   const parts = options.parts.split(',');
-  const entries = models.filter(({ name, present }) => present && (!options.only || options.only.split(',').includes(name)));
+  const entries = models.filter(({ name, present, copyOf }) => present && copyOf === undefined && (!options.only || options.only.split(',').includes(name)));
   for (const entry of entries) {
     const cells = cellsOf(entry.name);
     let set = null;
@@ -123,19 +134,10 @@ const run = async () => {
 const percent = (x) => (x * 100).toFixed(2).replace('-0.00', '0.00');
 const table = (head, rows, left = 2) => [head, head.map((_, i) => (i < left ? '---' : '--:')), ...rows].map((row) => `| ${row.join(' | ')} |`).join('\n');
 /** Bits of the weights, mean over the parameters, and how many layers have which. */
-const bitsOf = ({ layers }) => {
-  const weighted = layers.filter(({ parameters }) => parameters > 0).map(({ chosen, parameters }) => {
-    const [, bits, codebook] = /^w(\d)(c?)/.exec(chosen);
-    return { bits: Number(bits), width: `${bits}${codebook}`, parameters };
-  });
-  const total = weighted.reduce((sum, { parameters }) => sum + parameters, 0);
-  const counts = new Map();
-  for (const { width } of weighted) counts.set(width, (counts.get(width) ?? 0) + 1);
-  return `${(weighted.reduce((sum, { bits, parameters }) => sum + bits * parameters, 0) / total).toFixed(2)} (${[...counts].sort(([a], [b]) => (a < b ? 1 : -1)).map(([width, count]) => `${count}×${width}`).join(' ')})`;
-};
+const bitsOf = ({ widths: { mean, layers } }) => `${mean.toFixed(2)} (${layers.map(([width, count]) => `${count}×${width}`).join(' ')})`;
 /** What the programme said that the program would take, as its error. */
-const promisedOf = ({ limits, weightBytes }) => {
-  const off = (100 * (limits.find(({ resource }) => resource === 'size').predicted - weightBytes)) / weightBytes;
+const promisedOf = ({ promisedBytes, weightBytes }) => {
+  const off = (100 * (promisedBytes - weightBytes)) / weightBytes;
   return `${off > 0 ? '+' : ''}${off.toFixed(2)} %`.replace(/^[+-]0\.00/, '0.00');
 };
 const page = () => {
@@ -171,13 +173,14 @@ const page = () => {
     return one === undefined ? [] : [[name, `${target}${one.instructions === null ? '' : ` (${one.instructions})`}`, bitsOf(one), one.predictedMs.toFixed(4), one.bestMs.toFixed(4), one.medianMs.toFixed(4),
       `${one.predictedMs > one.bestMs ? '+' : ''}${(100 * (one.predictedMs / one.bestMs - 1)).toFixed(0)} %`, one.load.toFixed(1)]];
   }));
-  const missing = models.flatMap(({ name }) => uniforms.filter((bits) => !pairs.some((one) => one.name === name && one.bits === bits)).map((bits) => `${name} ${bits}`));
+  const missing = models.filter(({ copyOf }) => copyOf === undefined).flatMap(({ name }) => uniforms.filter((bits) => !pairs.some((one) => one.name === name && one.bits === bits)).map((bits) => `${name} ${bits}`));
   const old = present.some(({ name }) => Object.values(cellsOf(name)).some((one) => aged(one) !== ''));
   writeFileSync(join(root, 'docs', 'mixed-precision.md'), `# Mixed precision
 
 What \`--budget\` brings on the labelled models of docs/accuracy.md: programs for WebAssembly, by the default pipeline (\`--effort normal\`), activations of 8 bits.
 Top-1 and drop in percent, on n labelled samples that no step of the compilation saw; SQNR of the outputs in dB against the float model; agreement is the share of samples with the float
 model's class; cross entropy in nats. Seconds are those of one compilation on a machine that did other work as well.
+Copies of a network by other exporters (${models.filter(({ copyOf }) => copyOf !== undefined).map(({ name }) => name).join(', ')}) become the same graph and are not measured again.
 Regenerate with \`npm run mixed-precision\`${missing.length > 0 ? `.\nNot measured: ${missing.join('; ')}` : ''}.${old ? '\n†: measured with another state of the compiler than the newest cells.' : ''}
 
 ## At the bytes of a uniform network

@@ -29,8 +29,8 @@ export const models = [
   other('resnet20-skew', { data: 'cifar10' }),
   other('cct', { data: 'cifar10' }),
   other('cct-outlier', { data: 'cifar10' }),
-  other('cct-opset13', { folder: 'cct', file: 'model_opset13.onnx', data: 'cifar10' }),
-  other('cct-opset13-b1', { folder: 'cct', file: 'model_opset13_b1.onnx', data: 'cifar10' }),
+  other('cct-opset13', { folder: 'cct', file: 'model_opset13.onnx', data: 'cifar10', copyOf: 'cct' }),
+  other('cct-opset13-b1', { folder: 'cct', file: 'model_opset13_b1.onnx', data: 'cifar10', copyOf: 'cct' }),
   other('charlm'),
 ].map((entry) => ({ ...entry, present: existsSync(entry.model) && existsSync(entry.data) }));
 

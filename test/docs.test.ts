@@ -48,6 +48,7 @@ test('the package holds the program, the examples and the pages, and no tests', 
     'package.json', 'README.md', 'LICENSE', 'dist/cli.js', 'dist/index.js', 'dist/index.d.ts', 'dist/ir/index.js', 'dist/passes/index.js', 'dist/backends/index.js',
     'dist/calibration/worker.js', 'examples/models/glyph-cnn.onnx', 'examples/data/calib.npy', 'examples/data/eval.npy', 'docs/cli.md',
   ]));
+  expect(paths.filter((path) => path.startsWith('docs/measured/'))).toEqual([]);
   expect(paths.filter((path) => !/^(dist|examples|docs)\/|^(package\.json|README\.md|LICENSE)$/.test(path))).toEqual([]);
   expect(size).toBeLessThan(8_000_000);
 }, 30_000);
