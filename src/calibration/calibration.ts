@@ -41,8 +41,8 @@ export interface Calibration {
   ranges(graph: Graph<'float'>, request: RangeRequest): Promise<ReadonlyMap<string, ValueRange>>;
   /** least and greatest number of each last-axis channel of every value */
   channelRanges(graph: Graph<'float'>): Promise<ReadonlyMap<string, { readonly low: Float64Array; readonly high: Float64Array }>>;
-  /** the same with the mean and the mean square of each channel */
-  channelMoments(graph: Graph<'float'>): Promise<ReadonlyMap<string, ChannelMoments>>;
+  /** the same with the mean and the mean square of each channel, over the first `count` samples where that is given */
+  channelMoments(graph: Graph<'float'>, count?: number): Promise<ReadonlyMap<string, ChannelMoments>>;
   /** takes these as the moments of a graph, from a pass that knows how it changed them */
   adoptMoments(graph: Graph<'float'>, moments: ReadonlyMap<string, ChannelMoments>): void;
   /** says that a graph computes the same values, by name, as another: what is measured on one holds for both; absent where nothing is kept */
@@ -74,6 +74,8 @@ export const createCalibration = (samples: Samples, { data, threads, onProgress 
   /** Extremes and moments; with a histogram where some method has asked for one. */
   const whole = (graph: Graph<'float'>, histogram: boolean): Promise<Statistics> =>
     known.get(graph)?.get('histogram') ?? statisticsOf(graph, histogram ? 'histogram' : 'plain', { histogram });
+  const first = (graph: Graph<'float'>, count: number): Promise<Statistics> =>
+    (count >= samples.count ? whole(graph, false) : statisticsOf(graph, `first ${count}`, { count }));
   return {
     samples,
     async ranges(graph, request) {
@@ -87,8 +89,9 @@ export const createCalibration = (samples: Samples, { data, threads, onProgress 
     async channelRanges(graph) {
       return new Map([...(await whole(graph, false))].map(([name, { channels: { low, high } }]) => [name, { low, high }]));
     },
-    async channelMoments(graph) {
-      return adopted.get(graph) ?? new Map([...(await whole(graph, false))].map(([name, seen]) =>
+    async channelMoments(graph, count) {
+      const moved = count === undefined ? adopted.get(graph) : undefined;
+      return moved ?? new Map([...(await first(graph, count ?? samples.count))].map(([name, seen]) =>
         [name, { low: seen.channels.low, high: seen.channels.high, mean: channelMeans(seen), squares: channelSecondMoments(seen) }]));
     },
     adoptMoments(graph, moments) {
@@ -102,8 +105,7 @@ export const createCalibration = (samples: Samples, { data, threads, onProgress 
       if (moments !== undefined) adopted.set(graph, moments);
     },
     async channelMeans(graph, count) {
-      const statistics = count >= samples.count ? await whole(graph, false) : await statisticsOf(graph, `first ${count}`, { count });
-      return new Map([...statistics].map(([name, seen]) => [name, channelMeans(seen)]));
+      return new Map([...(await first(graph, count))].map(([name, seen]) => [name, channelMeans(seen)]));
     },
     close: () => Promise.resolve(),
   };

@@ -38,7 +38,7 @@ import { keepOption, keptWidths } from './kept-layers.ts';
 import { definePass, type PassContext } from './pass.ts';
 import { formatOption, quantizeRows, weightOf } from './quantize-weights.ts';
 import { weightGrid, weightTensor, type WeightGrid } from './weight-grids.ts';
-import { affordable } from './migration/trial.ts';
+import { affordable } from './output-meter.ts';
 import { chosenDamping, type Rounding } from './reconstruction/chosen-damping.ts';
 import { layerRows, readTheSame, rowProducts, type LayerRows } from './reconstruction/layer-rows.ts';
 import { layerSums, variancesOf, type LayerSums } from './reconstruction/layer-sums.ts';

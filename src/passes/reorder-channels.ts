@@ -27,7 +27,8 @@ import { channelClasses, orderChanges, type OrderSite } from './migration/channe
 import { alone, bytesOf, hiddenValues, inGroups, operationsOf, readBy, type Hidden } from './migration/hidden-groups.ts';
 import { bestGroups } from './migration/partition.ts';
 import { widthOptions, type Widths } from './migration/site-loss.ts';
-import { affordable, compared, openTrial, spreadSamples, surelyGains } from './migration/trial.ts';
+import { openTrial } from './migration/trial.ts';
+import { affordable, compared, spreadSamples, surelyGains } from './output-meter.ts';
 import { definePass, type BeforeAfter, type PassContext } from './pass.ts';
 
 export interface ReorderChannelsOptions extends Widths {

@@ -55,6 +55,25 @@ describe('refinement of a row', () => {
     });
   });
 
+  // what descent over the rounding of each weight (Nagel et al. 2020, AdaRound) could find at most at this step: all 2^n ways to round up or down
+  it.each([1, 3, 7])('comes near the best of all ways to round up or down, codes to ±%i', (most) => {
+    const shares = Array.from({ length: 40 }, (_, seed) => {
+      const { gram, w } = rowOf(10, seed);
+      const form = quadraticForm(gram, 10, 0.01);
+      const largest = w.reduce((found, x) => Math.max(found, Math.abs(x)), 0);
+      const steps = Array.from({ length: 16 }, (_unused, i) => (largest / most) * (0.4 + 0.04 * i));
+      const { step, loss } = refineRow(gram, form.damping, w, form.roundRow(w, steps, evenly(most)), evenly(most));
+      const lossOf = (up: (j: number) => number): number =>
+        formOf(w.map((x, j) => x - step * Math.max(-most, Math.min(most, Math.floor(x / step) + up(j)))), gram, form.damping);
+      const best = Math.min(...Array.from({ length: 2 ** 10 }, (_unused, mask) => lossOf((j) => (mask >> j) & 1)));
+      return { own: loss / best, nearest: lossOf((j) => Math.round(w[j] / step) - Math.floor(w[j] / step)) / best };
+    });
+    const mean = (of: (share: (typeof shares)[number]) => number): number => shares.reduce((sum, one) => sum + of(one), 0) / shares.length;
+    expect(mean(({ own }) => own)).toBeLessThan(1.08);
+    expect(shares.filter(({ own }) => own < 1 + 1e-6).length).toBeGreaterThan(25);
+    expect(mean(({ nearest }) => nearest)).toBeGreaterThan(1.5);
+  });
+
   it('one input: the step is w/q', () => {
     const refined = refineRow(Float64Array.of(4), 0, Float64Array.of(0.7), { codes: Int8Array.of(2), step: 0.4, loss: 4 * 0.1 ** 2 }, evenly(7));
     expect(refined.codes[0] * refined.step).toBeCloseTo(0.7, 6);

@@ -8,7 +8,8 @@ import { applyChanges, preservesFunction } from './apply.ts';
 import { changed, scaleAt, shiftAt, type Change } from './change.ts';
 import { joined } from './search.ts';
 import type { Facts } from './site-loss.ts';
-import { compared, mayGain, openTrial, spreadSamples } from './trial.ts';
+import { openTrial } from './trial.ts';
+import { compared, mayGain, spreadSamples } from '../output-meter.ts';
 
 export interface Proposal {
   readonly changes: ReadonlyMap<Value, Change>;

@@ -18,7 +18,7 @@ import { quantizeRows } from '../quantize-weights.ts';
 import { changed, identity, scaleAt, shiftAt, type Change } from './change.ts';
 import { channelsOf, ruleOf } from './channel-rules.ts';
 import { gainOf, type ChangeOf, type Facts } from './site-loss.ts';
-import { affordable, spreadSamples } from './trial.ts';
+import { affordable, spreadSamples } from '../output-meter.ts';
 
 /** Below this width quantize-activations clips ranges by their mean squared error. */
 const CLIPPED_BELOW = 8;

@@ -7,7 +7,8 @@ import type { Graph } from '../../../src/ir/graph.ts';
 import { parseGraph } from '../../../src/ir/parse.ts';
 import { f32, tensor } from '../../../src/ir/type.ts';
 import { createRandom } from '../../../src/numerics/random.ts';
-import { openTrial, withoutFinalSoftmax } from '../../../src/passes/migration/trial.ts';
+import { openTrial } from '../../../src/passes/migration/trial.ts';
+import { withoutFinalSoftmax } from '../../../src/passes/output-meter.ts';
 import { bareContext } from '../../../src/passes/pass.ts';
 
 const classifier = (last: string, output: string): Graph<'float'> => parseGraph(`graph @g : float (%x: f32[1, 3]) -> (${output}) {
