@@ -15,7 +15,8 @@
  * channel by channel (migration/free-edges.ts).
  *
  * Layers joined by ReLU6 take scales of at most 1: the ceiling then lets s·6 through, which stays above all that calibration data reached
- * (search.ts); other inputs may be cut earlier than before, as they are at the ends of every calibrated range.
+ * (search.ts); other inputs may be cut earlier than before, as they are at the ends of every calibrated range. A ceiling for each channel
+ * would allow no more: only ratios of scales change what one step for the tensor costs, and channels that reach 6 set it either way.
  *
  * Sources: Wei et al. 2023, Outlier Suppression+; Xiao et al. 2023, SmoothQuant; Li et al. 2023, RepQ-ViT; Nagel et al. 2019, Data-free
  * quantization.

@@ -9,8 +9,9 @@
  *
  * A tensor with one scale does not see the order of its channels. What is gained is room for groups of like channels, each with its own
  * codes: hidden values between linear maps are cut where that pays (migration/hidden-groups.ts), each group a product of its own, the
- * products joined by a two-operand rescale. This also serves where scales cannot migrate, as behind GELU. A cut is kept where the outputs
- * of the quantised network gain on samples it was not chosen with.
+ * products joined by a two-operand rescale, which rounds once. It takes one multiplication more than a join by shifts and leaves the scales
+ * of groups and of their rows of weights free, where shifts would tie all of them to powers of two. This also serves where scales cannot
+ * migrate, as behind GELU. A cut is kept where the outputs of the quantised network gain on samples it was not chosen with.
  *
  * Sources: Yuan et al. 2023, RPTQ; Trukhanov and Soloveychik 2024, Accurate Block Quantization in LLMs with Outliers.
  */
