@@ -1,6 +1,6 @@
 // Times single kernels in every instruction set that runs here, with each C compiler that is installed, and in WebAssembly:
 // npm run bench:kernels -- [--ms n] [--rounds n] [--only text] [--json]. Without --json it also puts them into docs/speed.md; --only times what
-// has the text in its name and leaves the other rows there, as long as they are kept in .cache.
+// has the text in its name and leaves the other rows there (docs/measured/speed.json).
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -1,5 +1,6 @@
 // Times the nets of nets.mjs against ONNX Runtime, in rounds in which all sides take turns: npm run bench:nets -- [--only name,…] [--fresh].
-// Compiled nets and finished rows lie in .cache, so an interrupted run goes on where it stopped; docs/speed.md is written anew each time.
+// Compiled nets lie in .cache, finished rows in docs/measured/speed.json; nets that were timed on this machine today are not timed again (but for --again),
+// so an interrupted run goes on where it stopped. docs/speed.md is written anew each time.
 // onnxruntime-web is taken from LOWBITC_PEERS or node_modules where it is installed. --again times nets that lie compiled in .cache without
 // compiling them anew; --threads n times nets that were measured before on one thread and on n, and nothing else; --words times nets with
 // exact rescales and with rescales in words, and writes that section of the page alone.
@@ -35,6 +36,7 @@ const targets = cCompiler() === null ? ['wasm'] : ['cpu', 'wasm'];
 const here = targets.includes('cpu') ? variantsHere(['-O3']) : [];
 const present = peerNames.filter((peer) => findPeer(peer) !== null);
 for (const peer of peerNames) if (!present.includes(peer)) process.stderr.write(`${peer} is not installed and left out\n`);
+const dayOf = (date) => date.toISOString().slice(0, 10);
 const say = (text) => process.stderr.write(`${text}\n`);
 const seconds = (run) => {
   const begin = performance.now();
@@ -117,7 +119,7 @@ const measure = async (name) => {
   const weightBytes = Object.fromEntries(folder.manifest.targets.map(({ name: target, weightBytes: bytes }) => [target, bytes]));
   return {
     ...row, instructions: here.length === 0 ? null : titleOf(here[0]), load: { before, after: currentLoad() },
-    sizes: compiled?.sizes ?? { ...sizesOf(path, folder.manifest.name, weightBytes), compileSeconds }, goal: nets[name].goal, lowbitc: version, machine: thisMachine(), effort, day: new Date().toISOString().slice(0, 10),
+    sizes: compiled?.sizes ?? { ...sizesOf(path, folder.manifest.name, weightBytes), compileSeconds }, goal: nets[name].goal, lowbitc: version, machine: thisMachine(), effort, day: dayOf(new Date()),
   };
 };
 
@@ -160,7 +162,7 @@ const inWords = async (name) => {
     const results = await compete(sides, folders[0].manifest.macs.total, effort, () => {});
     found[target] = Object.fromEntries(forms.map((form, i) => [`${form}Ms`, Math.min(results[i].bestMs, results[i + 2].bestMs)]));
   }
-  return { found, load: { before, after: currentLoad() }, lowbitc: version, machine: thisMachine(), day: new Date().toISOString().slice(0, 10) };
+  return { found, load: { before, after: currentLoad() }, lowbitc: version, machine: thisMachine(), day: dayOf(new Date()) };
 };
 
 const speed = readSpeed();
@@ -182,8 +184,10 @@ if (options.threads !== undefined) {
   process.exit(0);
 }
 if (options.fresh) speed.nets = {};
+const [today, { cpu }] = [dayOf(new Date()), thisMachine()];
+const isTimed = (net) => net !== undefined && net.day === today && net.machine.cpu === cpu;
 for (const name of Object.keys(nets)) {
-  if (only ? !only.includes(name) : speed.nets[name] && !options.again) continue;
+  if (only ? !only.includes(name) : isTimed(speed.nets[name]) && !options.again) continue;
   speed.nets[name] = await measure(name);
   writeSpeed(speed);
 }

@@ -1,14 +1,14 @@
-// What bench:nets and bench:kernels measured, kept in .cache/speed.json, as the page docs/speed.md.
+// What bench:nets and bench:kernels measured, kept in docs/measured/speed.json, as the page docs/speed.md.
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { root } from './models.mjs';
 
-const store = join(root, '.cache', 'speed.json');
+const store = join(root, 'docs', 'measured', 'speed.json');
 const file = join(root, 'docs', 'speed.md');
 export const readSpeed = () => ({ nets: {}, words: {}, kernels: null, ...(existsSync(store) ? JSON.parse(readFileSync(store, 'utf8')) : {}) });
 const keep = (speed) => {
-  mkdirSync(join(root, '.cache'), { recursive: true });
-  writeFileSync(store, JSON.stringify(speed, null, 1));
+  mkdirSync(dirname(store), { recursive: true });
+  writeFileSync(store, `${JSON.stringify(speed, null, 1)}\n`);
 };
 export const writeSpeed = (speed) => {
   keep(speed);
