@@ -123,12 +123,11 @@ const measure = async (name) => {
   };
 };
 
-/** A compiled net on one thread and on several, in turns. Threads of the C wait asleep: another program may hold the core that they wait for. */
+/** A compiled net on one thread and on several, in turns. */
 const onThreads = async (name, count) => {
   const folder = loadFolder(join(cache, name));
   const define = `-D${identifier(folder.manifest.name).toUpperCase()}_THREADS=${count}`;
   const before = currentLoad();
-  process.env.OMP_WAIT_POLICY ??= 'passive';
   const pairs = {
     ...(targets.includes('cpu') ? { C: [compiledC(folder, ['-O3']), compiledC(folder, ['-O3', '-fopenmp', define])] } : {}),
     WebAssembly: [compiledWasm(folder), wasmOnThreads(folder, count)],

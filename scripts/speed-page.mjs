@@ -88,9 +88,8 @@ the default. Each thread takes scratch memory of its own out of the arena (\`<NA
 The WebAssembly of \`--target wasm:threads\` does the same with workers on one shared memory: \`await load(undefined, { threads: n })\`, in Node and in pages that are cross-origin isolated
 (others have one thread). The plain target keeps its memory inside and runs on one thread.
 ${rows.length === 0 ? '' : `
-All in turns, beside whatever else the machine did (load average in the last column): with as many threads as cores, every other process is in the way, and threads that meet after
-each layer wait for the one that lost its core. OpenMP lets them spin meanwhile, which took two to four times as long here; they slept instead (\`OMP_WAIT_POLICY=passive\`), which is right
-wherever cores are shared with others.
+All in turns; load average in the last column. Threads of OpenMP wait for each other awake for a while, as is its default: on a quiet machine that is fastest. Where other programs
+hold the cores that they wait for, \`OMP_WAIT_POLICY=passive\` lets them sleep instead, which costs some 50 µs a layer. Small nets have too little in a layer to share.
 
 ${table(['net', 'target', 'threads', 'one thread, best ms', 'best ms', 'median', 'faster', 'load'], '---|---|--:|--:|--:|--:|--:|--:', rows)}
 `}`;

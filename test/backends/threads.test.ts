@@ -31,6 +31,9 @@ const kernels: readonly Kernel[] = [
   { shape: conv(19, 16, 24), weightBits: 8, activationBits: 8 },
   { shape: conv(5, 64, 72), weightBits: 5, activationBits: 8 },
   { shape: conv(14, 16, 32, 1, 2), weightBits: 2, activationBits: 8 },
+  // by Winograd's products where words are multiplied in pairs: many bands, and one band shared by panels
+  { shape: conv(40, 16, 32), weightBits: 8, activationBits: 8 },
+  { shape: conv(13, 64, 64, 1, 2), weightBits: 8, activationBits: 8 },
   { shape: conv(33, 64, 64, 64), weightBits: 6, activationBits: 8 },
   { shape: { op: 'matmul', batch: 3, rows: 50, depth: 64, columns: 60, transposeB: false }, weightBits: null, activationBits: 8 },
   { shape: { op: 'matmul', batch: 1, rows: 90, depth: 100, columns: 70, transposeB: true }, weightBits: null, activationBits: 8 },

@@ -25,6 +25,7 @@ import { PANEL, QUAD, STEP } from './quad-panel.ts';
 import { quadPanelBytes, quadPanelLength, quadScratch, quadsFor } from './quads.ts';
 import { makeRescale, rescaleBindings, rescaleClass, rescaleValues, type RescaleClass } from './rescale.ts';
 import { bandLength, inResult, overBlocks, type Band, type WindowShape } from './rows.ts';
+import { markFor } from './split.ts';
 import type { Step } from '../group.ts';
 import { vectorLanes, type Target } from './target.ts';
 import { channelConstants, channelsLength, weightBindings } from './weights.ts';
@@ -36,6 +37,8 @@ const SIDE = 2;
 const COLUMNS = PANEL / 2;
 /** Tiles of a band at most: enough that the transformed filters serve many, few enough that their products stay near the core. */
 const MOST_TILES = 56;
+/** Bands from which on they are shared rather than panels: the first and the last are one thread's each. */
+const MANY_BANDS = 8;
 /** Below these, transforming costs more than the products that it saves. */
 const LEAST = { channels: 16, tiles: 9 } as const;
 
@@ -139,6 +142,9 @@ const winogradFn = ({ share }: ScheduleContext) => (name: string, shape: Shape):
   const rescale = makeRescale(ending, target, { channels: channelsLength(outputs, walk, target), y: pixels * outputs }, inPlace ? result : null);
   const perRow = w.outWidth * outputs;
   const ofFilters = share('winograd_filters', { channels, walk: unpackedWalk(walk), target }, filtersFn);
+  const mark = markFor(pixels * outputs * channels * 9);
+  // threads share the bands where there are many; few bands are shared by panels, and every thread transforms the windows for itself
+  const [perBlock, perPanel] = Math.ceil(padded.outHeight / band.block) >= MANY_BANDS ? [mark, null] : [null, mark];
   const body = overBlocks(padded, band, source, rows, padCode, target, (block) => {
     const tileRow = block.rows / SIDE;
     const count = tileRow * along;
@@ -162,9 +168,9 @@ const winogradFn = ({ share }: ScheduleContext) => (name: string, shape: Shape):
             out, products, ...rescale.channels.map((one) => at(one, 0, ...columns)), ...(rescale.y === null ? [] : [moved(at(rescale.y), out.offset, ...out.terms)]),
           ], [], rescale.values),
         ]),
-      ]),
+      ], perPanel),
     ];
-  });
+  }, perBlock);
   return fn(name, { buffers: [result, source, weights, ...(levels === null ? [] : [levels, unpacked!]), rows, windows, filters, products, ...rescale.buffers], values: rescale.values }, body);
 };
 
