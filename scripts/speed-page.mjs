@@ -89,7 +89,7 @@ The WebAssembly of \`--target wasm:threads\` does the same with workers on one s
 (others have one thread). The plain target keeps its memory inside and runs on one thread.
 ${rows.length === 0 ? '' : `
 All in turns; load average in the last column. Threads of OpenMP wait for each other awake for a while, as is its default: on a quiet machine that is fastest. Where other programs
-hold the cores that they wait for, \`OMP_WAIT_POLICY=passive\` lets them sleep instead, which costs some 50 µs a layer. Small nets have too little in a layer to share.
+hold the cores that they wait for, \`OMP_WAIT_POLICY=passive\` lets them sleep instead, which lengthens small layers most. Small nets have too little in a layer to share.
 
 ${table(['net', 'target', 'threads', 'one thread, best ms', 'best ms', 'median', 'faster', 'load'], '---|---|--:|--:|--:|--:|--:|--:', rows)}
 `}`;
