@@ -5,8 +5,8 @@
 // preset (default), or the preset less one pass; `high` are the preset of high effort and that less the passes that it adds, which takes minutes each; `alone`
 // compiles by the command line, with nothing beside it, and keeps seconds and memory. A pass that changed nothing is stated, not measured again, and so is a program that was measured before.
 // Outputs come from the WebAssembly; for the presets the C of the same kernel graph is compiled too and compared on a few samples.
-import { createHash } from 'node:crypto';
 import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -88,38 +88,35 @@ const run = async () => {
   const entries = models.filter(({ name, present }) => present && (!options.only || options.only.split(',').includes(name)));
   const sets = new Map();
   const programs = new Map();
-  const cell = async (entry, width, name, pipeline) => {
-    const [key, cells] = [`${width} ${name}`, cellsOf(entry.name)];
+  const kept = async (entry, width, name, make) => {
+    const [key, cells, pipeline] = [`${width} ${name}`, cellsOf(entry.name), pipelineOf(entry, width, name)];
     const sign = signOf(pipeline);
     if (cells[key]?.sign === sign) return;
     process.stderr.write(`${entry.name} ${key} …\n`);
+    cells[key] = { ...await make(pipeline), sign };
+    save(entry.name);
+  };
+  const cell = (entry, width, name) => kept(entry, width, name, (pipeline) => {
     const set = sets.get(entry.name) ?? openSet(entry, Number(options.count));
     sets.set(entry.name, set);
     if (!programs.has(entry.data)) programs.set(entry.data, measuredOn(entry.data));
-    cells[key] = { ...await measure(set, width, pipeline, programs.get(entry.data), name === 'default'), sign };
-    save(entry.name);
-  };
+    return measure(set, width, pipeline, programs.get(entry.data), name === 'default');
+  });
   const lessThan = async (entry, width, whole, prefix, preset) => {
     if (whole === undefined || entry.copyOf !== undefined) return;
     for (const pass of measured) {
-      if (preset.some((step) => step.pass === pass) && !whole.idle.includes(pass)) await cell(entry, width, `${prefix}${pass}`, pipelineOf(entry, width, `${prefix}${pass}`));
+      if (preset.some((step) => step.pass === pass) && !whole.idle.includes(pass)) await cell(entry, width, `${prefix}${pass}`);
     }
   };
   const rounds = {
-    default: (entry, width) => cell(entry, width, 'default', pipelineOf(entry, width, 'default')),
-    naive: (entry, width) => cell(entry, width, 'naive', pipelineOf(entry, width, 'naive')),
+    default: (entry, width) => cell(entry, width, 'default'),
+    naive: (entry, width) => cell(entry, width, 'naive'),
     less: (entry, width) => lessThan(entry, width, cellsOf(entry.name)[`${width} default`], 'less ', presetOf(entry, width)),
     high: async (entry, width) => {
-      await cell(entry, width, 'high', pipelineOf(entry, width, 'high'));
+      await cell(entry, width, 'high');
       await lessThan(entry, width, cellsOf(entry.name)[`${width} high`], 'high less ', presetOf(entry, width, 'high').filter(({ pass }) => highOnly.includes(pass)));
     },
-    alone: (entry, width) => {
-      const [key, cells, sign] = [`${width} alone`, cellsOf(entry.name), signOf(pipelineOf(entry, width, 'alone'))];
-      if (cells[key]?.sign === sign) return;
-      process.stderr.write(`${entry.name} ${key} …\n`);
-      cells[key] = { ...aloneOf(entry, width), sign };
-      save(entry.name);
-    },
+    alone: (entry, width) => kept(entry, width, 'alone', () => aloneOf(entry, width)),
   };
   for (const some of [['default', 'naive'], ['less'], ['high'], ['alone']]) for (const entry of entries) for (const width of bits) for (const round of some) {
     if (wanted.includes(round)) await rounds[round](entry, width);

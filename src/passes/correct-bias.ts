@@ -105,7 +105,7 @@ const correct = (graph: Graph<'quant'>, targets: ReadonlyMap<string, ChannelMome
     if (correction !== null) real.forEach((one) => applyCorrection(one, correction));
     frontier.settle(node, real);
     const constants = correction === null ? {} : {
-      bias: b.constant(biasName(node), correctedBias(node, correction)),
+      bias: b.constant(biasName(node), shiftedBias(node, correction.shift, correction.gain)),
       ...(correction.gain === null ? {} : { weight: b.constant(weightOf(node)!.name, scaledRows(constantOf(weightOf(node))!, correction.gain)) }),
     };
     renewed.set(node.output, b.copy(node, { ...mapOperands(node, now), ...constants }));
@@ -161,20 +161,14 @@ export const addPerChannel = (one: Tensor, shift: Float64Array): void => {
 const biasOf = (node: Node): Value | null => (node.inputs as { bias: Value | null }).bias;
 /** Name of the constant bias of a layer, which it may still lack. */
 export const biasName = (node: Node): string => biasOf(node)?.name ?? `${node.output.name}.bias`;
-/** b + shift for each output channel, rounded once to float32. */
-export const shiftedBias = (node: Node, shift: Float64Array): Tensor => {
+/** gain·b + shift for each output channel, rounded once to float32; no gain is a gain of 1. */
+export const shiftedBias = (node: Node, shift: Float64Array, gain: Float64Array | null = null): Tensor => {
   const old = constantOf(biasOf(node))?.data;
-  return tensor(f32(shift.length), Float32Array.from(shift, (s, c) => s + Number(old?.[c] ?? 0)));
+  return tensor(f32(shift.length), Float32Array.from(shift, (s, c) => s + (gain?.[c] ?? 1) * Number(old?.[c] ?? 0)));
 };
 
 /** Whether the weights are codes, whose scales a gain goes into. */
 const hasCodes = (node: Node): boolean => (constantOf(weightOf(node))?.type.quant ?? null) !== null;
-/** gain · b + shift, which is shift where there was no bias. */
-const correctedBias = (node: Node, { gain, shift }: Correction): Tensor => {
-  if (gain === null) return shiftedBias(node, shift);
-  const old = constantOf(biasOf(node))?.data;
-  return tensor(f32(shift.length), Float32Array.from(shift, (s, c) => s + gain[c] * Number(old?.[c] ?? 0)));
-};
 /** The codes with the scale of each row times its gain. */
 const scaledRows = ({ type, data }: Tensor, gain: Float64Array): Tensor => {
   const quant = type.quant!;
