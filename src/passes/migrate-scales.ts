@@ -23,6 +23,7 @@
  */
 import { int, oneOf, real } from '../ir/op.ts';
 import { decibels } from '../calibration/metrics.ts';
+import { withAim } from './allocation/aim.ts';
 import { channelClasses, changesOf, type Site } from './migration/channel-classes.ts';
 import { identity } from './migration/change.ts';
 import type { Candidate } from './migration/families.ts';
@@ -59,8 +60,9 @@ export const migrateScales = definePass<'float', 'float', MigrateScalesOptions>(
   async run(closed, options, context) {
     const { calibration } = context;
     if (calibration === null) return closed;
+    const widths = await withAim(options, closed, context);
     const { graph, moments } = freed(closed, await calibration.channelMoments(closed), { residuals: options.residuals, borders: false });
-    const facts = factsOf(graph, moments, options);
+    const facts = factsOf(graph, moments, widths);
     const sites = channelClasses(graph).scaleSites.flatMap((site): readonly Ranked[] => {
       const list = bestOfFamilies(rankedScales(site, facts), options.leastGain).filter(({ candidate: { family } }) => options.families === 'all' || family === options.families);
       return list.length === 0 ? [] : [{ site, list: list.slice(0, options.refine), probe: probeSite(site.members.map(({ value }) => value), facts) }];

@@ -3,6 +3,7 @@ import { CompileError } from '../ir/diagnostic.ts';
 import { errors } from '../ir/errors.ts';
 import { parseWidths, type WeightFormat } from '../ir/ops/widths.ts';
 import type { WeightForm } from '../numerics/power-weights.ts';
+import { AIM } from './allocation/aim.ts';
 import { canonicalizePasses } from './canonicalize.ts';
 import type { Pipeline, Step } from './pipeline.ts';
 
@@ -28,8 +29,8 @@ export interface PresetRequest {
   readonly rescale?: RescaleForm;
 }
 
-/** What passes that work for one width throughout aim at where bits are mixed: most layers end near it. */
-const mixedAim = { weights: 4, format: 'uniform', activations: 8 } as const;
+/** Of layers for which no bits were chosen, and in which the others begin; passes before the choice aim at what its budget leaves. */
+const mixedBits = { weights: 4, format: 'uniform', activations: 8 } as const;
 
 /**
  * Low: ranges, nearest rounding and biases alone at 8 bits; below, weights rounded one after the other on few samples. Normal: channels
@@ -39,14 +40,14 @@ const mixedAim = { weights: 4, format: 'uniform', activations: 8 } as const;
  */
 export const presetPipeline = ({ bits, normalization, effort = 'normal', allocation = {}, softmax = 'exact', rescale = 'exact' }: PresetRequest): Pipeline => {
   const mixed = bits === 'mixed';
-  const { weights, format, activations } = mixed ? mixedAim : parseBits(bits);
+  const { weights, format, activations } = mixed ? mixedBits : parseBits(bits);
   const step = (pass: string, options: Step['options'] = {}): Step => ({ pass, options });
-  const widths = { weights, activations };
+  const widths = { weights: mixed ? AIM : weights, activations };
   const migration = {
     low: [],
     normal: [step('shift-channels', widths), step('migrate-scales', widths)],
     high: [
-      step('rewrite-gelu', { when: 'measured', steps: 400, weightBits: weights, activationBits: activations }),
+      step('rewrite-gelu', { when: 'measured', steps: 400, weightBits: widths.weights, activationBits: activations }),
       step('shift-channels', widths), step('migrate-scales', { ...widths, refine: 6 }), step('reorder-channels', widths),
     ],
   };

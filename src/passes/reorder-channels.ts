@@ -22,6 +22,7 @@ import { createExecutor } from '../calibration/executor.ts';
 import { decibels } from '../calibration/metrics.ts';
 import { samplesInMemory, type Sample } from '../calibration/samples.ts';
 import { tensor, tensorType } from '../ir/type.ts';
+import { withAim } from './allocation/aim.ts';
 import { applyChanges, preservesFunction } from './migration/apply.ts';
 import type { Change } from './migration/change.ts';
 import { channelClasses, orderChanges, type OrderSite } from './migration/channel-classes.ts';
@@ -59,8 +60,9 @@ export const reorderChannels = definePass<'float', 'float', ReorderChannelsOptio
     cut: oneOf('measured: hidden values are cut into groups where that gains, and nothing is sorted where none is; never: channels are only sorted', ['measured', 'never'], 'measured'),
     leastOutputGain: real('dB that the layers of a cut value, and the outputs, must gain', 0.3),
   },
-  async run(graph, options, context) {
+  async run(graph, given, context) {
     if (context.calibration === null) return graph;
+    const options = await withAim(given, graph, context);
     const moments = await context.calibration.channelMoments(graph);
     const sorted = channelClasses(graph).orderSites.flatMap((site) => sortedSite(site, moments, options) ?? []);
     if (sorted.length === 0) {

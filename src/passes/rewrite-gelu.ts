@@ -21,6 +21,7 @@ import { mapGraph, mapOperands } from '../ir/rewrite.ts';
 import { f32, tensor, type Tensor } from '../ir/type.ts';
 import { Follower, frontierBytes, openFrontier, type Frontier } from '../calibration/frontier.ts';
 import { decibels } from '../calibration/metrics.ts';
+import { aimedBits } from './allocation/aim.ts';
 import { biasName } from './correct-bias.ts';
 import { definePass, type BeforeAfter, type Note, type PassContext } from './pass.ts';
 import { channelsOf } from './migration/channel-rules.ts';
@@ -68,7 +69,7 @@ export const rewriteGelu = definePass<'float', 'float', RewriteGeluOptions>({
     rate: real('size of the first of these steps', 1e-3),
     when: oneOf('always, or where the outputs of the quantised network are measured to gain', ['always', 'measured'], 'always'),
     leastGain: real('dB that the outputs must gain where it is measured', 0.1),
-    weightBits: int('bits that weights will have, where it is measured, 2 to 8', 8),
+    weightBits: int('bits that weights will have, where it is measured, 2 to 8; 0: what the size that bits are chosen for leaves on average', 8),
     activationBits: int('bits that activations will have, where it is measured, 2 to 8', 8),
   },
   async run(graph, options, context) {
@@ -90,7 +91,9 @@ export const rewriteGelu = definePass<'float', 'float', RewriteGeluOptions>({
 
 /** Outputs of the quantised network before and after, both with their scales as yet where they are. */
 const measured = async (graph: Graph<'float'>, next: Graph<'float'>, options: RewriteGeluOptions, context: PassContext): Promise<Comparison | null> => {
-  const trial = openTrial(graph, { weights: options.weightBits, activations: options.activationBits, attention: 8 }, context);
+  const weights = await aimedBits(options.weightBits, graph, context);
+  if (weights !== options.weightBits) context.settle({ weightBits: weights });
+  const trial = openTrial(graph, { weights, activations: options.activationBits, attention: 8 }, context);
   const [before, after] = [await trial.sqnrDb(graph), await trial.sqnrDb(next)];
   return before === null || after === null ? null : compared(before, after);
 };

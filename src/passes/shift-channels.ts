@@ -17,6 +17,7 @@
 import { real } from '../ir/op.ts';
 import type { Value } from '../ir/graph.ts';
 import { decibels } from '../calibration/metrics.ts';
+import { withAim } from './allocation/aim.ts';
 import { identity, type Change } from './migration/change.ts';
 import { channelClasses, changesOf, type Site } from './migration/channel-classes.ts';
 import { borderSize, bordersOption, freed, residualsOption, tidied, type Freedom } from './migration/free-edges.ts';
@@ -45,8 +46,9 @@ export const shiftChannels = definePass<'float', 'float', ShiftChannelsOptions>(
   async run(closed, options, context) {
     const { calibration } = context;
     if (calibration === null) return closed;
+    const widths = await withAim(options, closed, context);
     const { graph, moments } = freed(closed, await calibration.channelMoments(closed), options);
-    const facts = factsOf(graph, moments, options);
+    const facts = factsOf(graph, moments, widths);
     const { shiftSites, scaleSites } = channelClasses(graph);
     const promising = shiftSites.flatMap((site): readonly Shifted[] => {
       const found = readValues(site, facts).length === 0 ? null : shifted(site, scaleSites, facts, options.leastGain);

@@ -64,7 +64,7 @@ export interface Allocation {
 
 /**
  * Multiplications that judgements may take, which decides on how many samples each is made: one of a network that is tried out, of which there
- * are few, and one of a composed network; all those of the table of sensitivities together, and all steps around one network together.
+ * are few, on all samples if possible; and one of a composed network; all those of the table of sensitivities together, and all steps around one network together.
  */
 const WORK = { tried: 4e10, composed: 4e9, table: 4e10, steps: 4e10 };
 const FEWEST_SAMPLES = 8;
@@ -77,7 +77,7 @@ export const allocate = async (given: Graph<'float'>, request: AllocationRequest
   if (context.prices === null && (budget.size !== null || budget.ram !== null || budget.latency !== null)) throw new CompileError(errors.noTargetToPrice(), 'usage');
   const { samples } = context.calibration;
   const most = Math.min(request.samples, samples.count);
-  const affordable = (work: number, each: number): number => Math.max(Math.min(FEWEST_SAMPLES, most), Math.min(most, Math.floor(work / each)));
+  const affordable = (work: number, each: number, limit = most): number => Math.max(Math.min(FEWEST_SAMPLES, limit), Math.min(limit, Math.floor(work / each)));
   // weights are fitted on the first samples, so the last ones tell more
   const judgeOf = (count: number): Promise<Judge> => openJudge(given, { samples: lastSamples(samples, count), labels: null }, count);
   const macs = layersOf(given).reduce((sum, layer) => sum + layer.macs, 1);
@@ -99,7 +99,7 @@ export const allocate = async (given: Graph<'float'>, request: AllocationRequest
   const groups = request.activations.length > 1 ? tiedByReading(graph, layers) : tiedHeads(graph, layers);
   const counts = {
     composed,
-    tried: affordable(WORK.tried, macs),
+    tried: affordable(WORK.tried, macs, samples.count),
     table: affordable(WORK.table, tailWork(graph, layers, (i) => useful[i].filter((widths) => !stoodFor(widths, useful[i])).length)),
     steps: affordable(WORK.steps, tailWork(graph, layers, () => STEPS)),
   };

@@ -27,7 +27,7 @@ export interface Widths {
 
 /** As options of a pass. */
 export const widthOptions = {
-  weights: int('bits that weights will have, 2 to 8', 8),
+  weights: int('bits that weights will have, 2 to 8; 0: what the size that bits are chosen for leaves on average', 8),
   activations: int('bits of what is multiplied by weights, 2 to 8', 8),
   attention: int('bits of what is multiplied by other activations, 2 to 8', 8),
 };
