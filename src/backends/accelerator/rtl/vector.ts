@@ -11,12 +11,13 @@
  * A reciprocal takes the sixteen cycles of the cycle model, a root the twenty-four. An element is written three cycles after it is read (four
  * where an exponential is looked up in between), so z may lie on x only where its elements are not larger.
  */
-import { reciprocalSeeds } from '../../../numerics/reciprocal.ts';
-import { rsqrtSeeds } from '../../../numerics/rsqrt.ts';
 import { EXP_ENTRIES } from '../accesses.ts';
 import { chipMemories, elements } from '../isa.ts';
 import type { Machine } from '../machine.ts';
 import { choiceIndex, coreOpsOf, elementFunctions, errorConstants, fieldWires, instructionBits, opConstants } from './declaration.ts';
+import { addressesText } from './vector-addresses.ts';
+import { checksText } from './vector-checks.ts';
+import { inverseDeclarations, inverseSteps } from './vector-inverse.ts';
 
 const fields = [
   'xMemory', 'x', 'xElement', 'xPitch', 'yMemory', 'y', 'yElement', 'yPitch', 'zMemory', 'z', 'zElement', 'zPitch', 'n', 'channels', 'par', 'perChannel', 'preShift', 'shift', 'low', 'high',
@@ -25,11 +26,6 @@ const fields = [
   'sum', 'masked', 'mask', 'mulLogit', 'addLogit', 'shiftLogit', 'epsilon', 'fraction',
 ] as const;
 
-/** Cycles of a row beyond its passes, for the reciprocal of a sum and for a reciprocal root. */
-const RECIPROCAL_CYCLES = 16;
-const ROOT_CYCLES = 24;
-/** The first seed of a reciprocal root belongs to this part of its range. */
-const FIRST_ROOT = 64;
 const nibblesOf = (element: (typeof elements)[number]): number => Number(element.slice(1)) / 4;
 const isAny = (field: string, test: (element: (typeof elements)[number]) => boolean): string => elements.flatMap((element, i) => (test(element) ? [`${field} == ${i}`] : [])).join(' || ') || '1\'b0';
 
@@ -37,20 +33,7 @@ const elementIndex = (element: (typeof elements)[number]): number => elements.in
 
 export const vectorText = (machine: Machine): string => {
   const V = machine.vector.lanes;
-  const { ABUF, PBUF, OBUF } = machine.memories;
   const index = (name: (typeof chipMemories)[number]): number => chipMemories.indexOf(name);
-  const operand = (name: 'x' | 'y' | 'z'): string => `\
-  reg [31:0] ${name}_at, ${name}_row;
-  wire [31:0] w_${name}_at = placed ? ${name}_at : f_${name} << 1;
-  wire [31:0] w_${name}_row = placed ? ${name}_row : f_${name} << 1;
-  wire [31:0] ${name}_size = nibbles_of(${name}_element);
-  reg [31:0] n_${name}_at, n_${name}_row;
-  reg [32*V-1:0] lane_${name};`;
-  const step = (name: 'x' | 'y' | 'z'): string => `\
-          if (c_channel == 0 && f_${name}Pitch != 0) begin
-            n_${name}_row = n_${name}_row + (f_${name}Pitch << 1);
-            n_${name}_at = n_${name}_row;
-          end else n_${name}_at = n_${name}_at + ${name}_size;`;
   return `\
 // The engine VE: ${V} elements at a time.
 module lb1_vector (
@@ -94,112 +77,7 @@ ${fieldWires(coreOpsOf('VE'), fields)}
   reg [31:0] total;
   reg [4:0] inverse;
 
-  // ---- stage 0: which elements, and where they lie; addresses count nibbles
-  reg placed;
-  reg issued; // nothing is left to begin
-  reg [31:0] left, channel, table_row, waited;
-  reg pass;
-  wire [31:0] length = by_rows ? f_length : is_pool ? f_rows * f_columns * f_depth : is_red ? f_outer * f_inner : f_n;
-  wire [31:0] w_left = placed ? left : length;
-  wire [31:0] w_channel = placed ? channel : 0;
-  wire [31:0] w_table_row = placed ? table_row : 0;
-  wire [31:0] w_row_elements = placed ? row_elements : 0;
-${(['x', 'y', 'z'] as const).map(operand).join('\n')}
-  reg [31:0] c_channel, c_table_row;
-  reg [V-1:0] lane_on, lane_border;
-  reg [32*V-1:0] lane_record, lane_table;
-  // of windows: output (pi, pj, pc), the image position and address under its first tap; of folds along an axis: inner index, address
-  reg [31:0] pj, pc, ri;
-  reg signed [31:0] py, px, p_row, p_at;
-  reg [31:0] w_pj, w_pc, w_ri;
-  reg signed [31:0] w_py, w_px, w_p_row, w_p_at;
-  reg [31:0] n_pj, n_pc, n_ri;
-  reg signed [31:0] n_py, n_px, n_p_row, n_p_at;
-  // taps
-  reg tapped;
-  reg [31:0] tr, tq;
-  reg signed [31:0] dy, dx, tap_row, tap_at;
-  wire [31:0] w_tr = tapped ? tr : 0;
-  wire [31:0] w_tq = tapped ? tq : 0;
-  wire signed [31:0] w_dy = tapped ? dy : 0;
-  wire signed [31:0] w_dx = tapped ? dx : 0;
-  wire signed [31:0] w_tap_row = tapped ? tap_row : 0;
-  wire signed [31:0] w_tap_at = tapped ? tap_at : 0;
-  wire signed [31:0] origin = $signed(f_x) + $signed(f_firstRow) * $signed(f_rowPitch) + $signed(f_firstColumn) * $signed(f_columnPitch);
-  wire signed [31:0] row_step = f_rowStride * f_rowPitch;
-  wire signed [31:0] column_step = f_columnStride * f_columnPitch;
-  wire [31:0] fold_step = f_inner * x_size;
-  wire [31:0] outer_step = f_reduce * fold_step;
-  wire last_tap = is_pool ? w_tq + 1 == f_tapColumns && w_tr + 1 == f_tapRows : is_red ? w_tr + 1 == f_reduce : !twice || pass;
-  reg signed [31:0] iy, ix;
-  integer a;
-  always @* begin
-    n_x_at = w_x_at; n_x_row = w_x_row;
-    n_y_at = w_y_at; n_y_row = w_y_row;
-    n_z_at = w_z_at; n_z_row = w_z_row;
-    c_channel = w_channel;
-    c_table_row = w_table_row;
-    lane_on = 0; lane_border = 0; lane_record = 0; lane_table = 0;
-    lane_x = 0; lane_y = 0; lane_z = 0;
-    w_pj = placed ? pj : 0;
-    w_pc = placed ? pc : 0;
-    w_ri = placed ? ri : 0;
-    w_py = placed ? py : $signed(f_firstRow);
-    w_px = placed ? px : $signed(f_firstColumn);
-    w_p_row = placed ? p_row : is_pool ? origin : $signed(f_x << 1);
-    w_p_at = placed ? p_at : is_pool ? origin : $signed(f_x << 1);
-    n_pj = w_pj; n_pc = w_pc; n_ri = w_ri;
-    n_py = w_py; n_px = w_px; n_p_row = w_p_row; n_p_at = w_p_at;
-    iy = 0; ix = 0;
-    if (work && !issued) for (a = 0; a < V; a = a + 1) if (a < w_left) begin
-      lane_on[a] = 1;
-      lane_z[32 * a +: 32] = n_z_at;
-      lane_y[32 * a +: 32] = is_red ? n_z_at : n_y_at;
-      if (is_pool) begin
-        iy = n_py + w_dy;
-        ix = n_px + w_dx;
-        if (iy < 0 || ix < 0 || iy >= $signed(f_imageRows) || ix >= $signed(f_imageColumns)) lane_border[a] = 1;
-        lane_x[32 * a +: 32] = ((n_p_at + w_tap_at) << 1) + n_pc * x_size;
-        n_z_at = n_z_at + z_size;
-        n_pc = n_pc + 1;
-        if (n_pc == f_depth) begin
-          n_pc = 0;
-          n_pj = n_pj + 1;
-          n_px = n_px + $signed(f_columnStride);
-          n_p_at = n_p_at + column_step;
-          if (n_pj == f_columns) begin
-            n_pj = 0;
-            n_px = $signed(f_firstColumn);
-            n_py = n_py + $signed(f_rowStride);
-            n_p_row = n_p_row + row_step;
-            n_p_at = n_p_row;
-          end
-        end
-      end else if (is_red) begin
-        lane_x[32 * a +: 32] = n_p_at + w_tap_at;
-        n_z_at = n_z_at + z_size;
-        n_ri = n_ri + 1;
-        n_p_at = n_p_at + $signed(x_size);
-        if (n_ri == f_inner) begin
-          n_ri = 0;
-          n_p_row = n_p_row + $signed(outer_step);
-          n_p_at = n_p_row;
-        end
-      end else begin
-        lane_x[32 * a +: 32] = n_x_at;
-        lane_record[32 * a +: 32] = is_exps ? f_mask + w_row_elements + c_channel : f_par + (f_perChannel[0] ? c_channel << 4 : 0);
-        lane_table[32 * a +: 32] = c_table_row;
-        c_channel = c_channel + 1;
-        c_table_row = c_table_row + 1 == f_rows ? 0 : c_table_row + 1;
-        if ((recorded || is_lut) && c_channel == f_channels) begin
-          c_channel = 0;
-          c_table_row = 0;
-        end
-${(['x', 'y', 'z'] as const).map((name) => step(name)).join('\n')}
-      end
-    end
-  end
-
+${addressesText()}
   // ---- rows one by one
   wire row_read = w_left <= V;
   wire issue = work && !issued && !(by_rows && stage == INVERT);
@@ -293,52 +171,7 @@ ${(['x', 'y', 'z'] as const).map((name) => step(name)).join('\n')}
   assign fine_bytes = is_smax ? 4 : is_luti || is_exps ? 2 : table_size;
   assign coarse_on = is_smax && f_two[0] && s1_stage != GREATEST && error == E_NONE ? s1_on : 0;
 
-  // ---- the reciprocal of the total: normalised, a seed, Newton steps, and the factor of the row
-  reg [5:0] zeros;
-  reg [31:0] divisor, y;
-  reg [32:0] correction;
-  reg [31:0] row_mul;
-  reg signed [31:0] row_shift;
-  function [31:0] seed_of(input [7:0] part);
-    case (part)
-${Array.from(reciprocalSeeds, (seed, i) => `      8'd${i}: seed_of = 32'd${seed};`).join('\n')}
-    endcase
-  endfunction
-  // ---- the reciprocal root of the spread of a row: normalised by an even number of bits, a seed, Newton steps
-  reg signed [63:0] spread;
-  reg [5:0] root_bits; // half of the bits of the spread, rounded up
-  reg [32:0] root_square;
-  reg signed [31:0] row_drop;
-  function [31:0] root_seed(input [7:0] part);
-    case (part)
-${Array.from(rsqrtSeeds, (seed, i) => `      8'd${FIRST_ROOT + i}: root_seed = 32'd${seed};`).join('\n')}
-      default: root_seed = 0;
-    endcase
-  endfunction
-  function [6:0] bits_of(input [63:0] word);
-    integer z;
-    begin
-      bits_of = 0;
-      for (z = 0; z < 64; z = z + 1) if (word[z]) bits_of = z[6:0] + 7'd1;
-    end
-  endfunction
-  wire [6:0] spread_bits = bits_of(spread) + 7'd1;
-  wire [63:0] squared = {32'd0, y} * {32'd0, y};
-  wire [64:0] narrowed = {32'd0, root_square} * {33'd0, divisor};
-  wire [63:0] improved = {32'd0, y} * {32'd0, 32'hc0000000 - root_square[31:0]};
-  wire [63:0] spread_at = root_bits <= 16 ? spread << (6'd32 - (root_bits << 1)) : spread >> ((root_bits << 1) - 6'd32);
-
-  function [5:0] zeros_of(input [31:0] word);
-    integer z;
-    begin
-      zeros_of = 32;
-      for (z = 0; z < 32; z = z + 1) if (word[z]) zeros_of = 6'd31 - z[5:0];
-    end
-  endfunction
-  wire [64:0] corrected = {32'd0, correction} * {33'd0, y};
-  wire [63:0] divided = {32'd0, divisor} * {32'd0, y};
-  wire [63:0] scaled = {32'd0, y} * {32'd0, f_mulOut};
-
+${inverseDeclarations()}
   integer l;
   always @(posedge clk) begin
     // stage 0 → 1
@@ -560,41 +393,7 @@ ${Array.from(rsqrtSeeds, (seed, i) => `      8'd${FIRST_ROOT + i}: root_seed = 3
         end
         if (all_done) issued <= 1;
       end
-      if (by_rows && !issued && stage == INVERT) begin
-        inverse <= inverse + 1;
-        if (is_lnrm) case (inverse)
-          0, 1: ; // the last elements are on their way to the sums
-          2: spread <= $signed({32'd0, f_length}) * row_squares - row_sum * row_sum + f_epsilon;
-          3: root_bits <= spread_bits[6:1];
-          4: divisor <= spread_at[31:0];
-          5: y <= root_seed(divisor[31:24]);
-          6, 9: root_square <= squared[62:30];
-          7, 10: root_square <= narrowed[64:32];
-          8: if (f_newton[1:0] != 0) y <= improved[62:31];
-          11: if (f_newton[1:0] == 2) y <= improved[62:31];
-          12: row_drop <= 30 + $signed({26'd0, root_bits}) - $signed(f_fraction);
-          ${ROOT_CYCLES - 1}: stage_kept <= RESCALE;
-          default: ;
-        endcase else case (inverse)
-          // the last exponentials are on their way to the total, or the total of NRM comes
-          0, 2: ;
-          1: if (is_nrm) total <= y_data[31:0];
-          3: begin
-            zeros <= zeros_of(total);
-            divisor <= total << zeros_of(total);
-          end
-          4: y <= seed_of(divisor[30:23]);
-          5, 7: correction <= 33'h100000000 - {1'b0, divided[62:31]};
-          6: if (f_newton[1:0] != 0) y <= corrected[62:31];
-          8: if (f_newton[1:0] == 2) y <= corrected[62:31];
-          9: begin
-            row_mul <= scaled[62:31];
-            row_shift <= $signed(f_shiftOut) + 31 - $signed({26'd0, zeros});
-          end
-          ${RECIPROCAL_CYCLES - 1}: stage_kept <= RESCALE;
-          default: ;
-        endcase
-      end
+${inverseSteps()}
     end
   end
 
@@ -623,56 +422,7 @@ ${Array.from(rsqrtSeeds, (seed, i) => `      8'd${FIRST_ROOT + i}: root_seed = 3
   assign z_bytes = (z_size + 1) >> 1;
   assign last = work && issued && waited == ${machine.vector.start - 1};
 
-  // ---- what must hold
-  function [31:0] end_of(input [31:0] memory);
-    end_of = memory == ${index('ABUF')} ? ${2 * ABUF} : ${2 * OBUF};
-  endfunction
-  function misplaced(input [31:0] memory);
-    misplaced = memory != ${index('ABUF')} && memory != ${index('OBUF')};
-  endfunction
-  reg outside, crooked;
-  integer e;
-  always @* begin
-    error = E_NONE;
-    outside = 0;
-    crooked = 0;
-    if (work) begin
-      for (e = 0; e < V; e = e + 1) begin
-        if (on[e] && !lane_border[e]) begin
-          if (lane_x[32 * e +: 32] > end_of(f_xMemory) - x_size) outside = 1;
-          if ((lane_x[32 * e +: 32] & (x_size - 1)) != 0) crooked = 1;
-        end
-        if (on[e] && takes_y) begin
-          if (lane_y[32 * e +: 32] > end_of(is_red ? f_zMemory : f_yMemory) - (is_red ? z_size : y_size)) outside = 1;
-          if ((lane_y[32 * e +: 32] & ((is_red ? z_size : y_size) - 1)) != 0) crooked = 1;
-        end
-        if (on[e]) begin
-          if (lane_z[32 * e +: 32] > end_of(f_zMemory) - z_size) outside = 1;
-          if ((lane_z[32 * e +: 32] & (z_size - 1)) != 0) crooked = 1;
-          if ((recorded || is_lnrm) && lane_record[32 * e +: 32] > ${PBUF - 16}) outside = 1;
-          if (is_exps && f_masked[0] && lane_record[32 * e +: 32] > ${PBUF - 1}) outside = 1;
-        end
-        if (s1_on[e] && looks_up && (fine_addresses[32 * e +: 32] > ${PBUF} - fine_bytes || (is_smax && f_two[0] && coarse_addresses[32 * e +: 32] > ${PBUF - 4}))) outside = 1;
-      end
-      if ((is_exps || is_nrm) && (f_sum > ${OBUF} || (f_count << 2) > ${OBUF} - f_sum)) outside = 1;
-      if (is_exps && f_lut > ${PBUF - 2 * EXP_ENTRIES}) outside = 1;
-      if (outside || too_far) error = E_CHIP;
-      if (crooked || ((recorded || is_lnrm) && f_par[1:0] != 0) || (is_exps && f_lut[0]) || ((is_exps || is_nrm) && f_sum[1:0] != 0) || (is_lut && table_size == 2 && f_lut[0]) || (is_luti && f_lut[0]) || (is_smax && (f_fine[1:0] != 0 || (f_two[0] && f_coarse[1:0] != 0)))) error = E_MISALIGNED;
-      if ((is_rq || is_lnrm) && (f_shift < 32 || f_shift > 62)) error = E_SHIFT;
-      if (is_exps && (f_shiftLogit < 1 || f_shiftLogit > 62)) error = E_SHIFT;
-      if (is_lnrm && stage == RESCALE && (row_drop < 1 || row_drop > 62)) error = E_SHIFT;
-      if (is_lnrm && stage == INVERT && inverse == 3 && spread < 1) error = E_DIVISION;
-      if ((is_add2 || is_mul2) && (f_shift < 1 || f_shift > 62)) error = E_SHIFT;
-      if ((is_smax || is_nrm) && stage == RESCALE && (row_shift < 1 || row_shift > 62)) error = E_SHIFT;
-      if ((is_smax || is_nrm) && stage == INVERT && inverse == 3 && total == 0) error = E_DIVISION;
-      if ((recorded || is_lut) && f_channels == 0) error = E_FIELD;
-      if (is_lut && (x_size > 2 || z_size > 4 || f_rows == 0)) error = E_FIELD;
-      if (is_luti && x_element != ${elements.indexOf('i16')}) error = E_FIELD;
-      if (by_rows && (f_newton > 2 || f_count == 0)) error = E_FIELD;
-      if (length == 0 || (is_pool && (f_tapRows == 0 || f_tapColumns == 0)) || (is_red && f_reduce == 0)) error = E_FIELD;
-      if (misplaced(f_xMemory) || misplaced(f_zMemory) || (takes_y && !is_red && misplaced(f_yMemory))) error = E_UNSUPPORTED;
-    end
-  end
+${checksText(machine)}
 endmodule
 `;
 };
