@@ -38,6 +38,8 @@ const kernels: readonly Kernel[] = [
   { shape: { op: 'matmul', batch: 3, rows: 50, depth: 64, columns: 60, transposeB: false }, weightBits: null, activationBits: 8 },
   { shape: { op: 'matmul', batch: 1, rows: 90, depth: 100, columns: 70, transposeB: true }, weightBits: null, activationBits: 8 },
   { shape: { op: 'attention', batch: 1, rows: 65, keys: 65, heads: 3, depth: 32, valueDepth: 32 }, weightBits: null, activationBits: 8 },
+  // few heads of many rows: blocks of rows are shared
+  { shape: { op: 'attention', batch: 1, rows: 151, keys: 40, heads: 2, depth: 32, valueDepth: 32 }, weightBits: null, activationBits: 8 },
 ];
 const small: Kernel = { shape: { op: 'linear', rows: 8, depth: 64, columns: 64 }, weightBits: 8, activationBits: 8 };
 const sharesWork = (kernel: Kernel, target: Target): boolean => functionsOf(lower(programOf(kernelGraph(kernel)), target).loops.body).some(isShared);

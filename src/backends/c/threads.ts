@@ -5,20 +5,22 @@
  */
 import type { Stmt } from '../../loops/types.ts';
 
-/** The head of a shared loop; what is done once is the last thread's, since the first has the odd iterations. */
+/**
+ * The head of a shared loop. Each thread takes iterations side by side, for neighbours write into the same lines of the cache; what is done
+ * once is the last thread's, since the first ones have the odd iterations.
+ */
 export const sharedHead = ({ index: { count } }: Extract<Stmt, { s: 'for' }>, name: string): string =>
-  (count === 1 ? `for (int32_t ${name} = LB_ONCE; ${name} < 1; ${name}++)` : `for (int32_t ${name} = LB_FIRST; ${name} < ${count}; ${name} += LB_STEP)`);
+  (count === 1 ? `for (int32_t ${name} = LB_ONCE; ${name} < 1; ${name}++)` : `LB_SHARE for (int32_t ${name} = 0; ${name} < ${count}; ${name}++)`);
 
 /** What shared functions are printed with. */
 export const sharingText = `\
 #ifndef LB_PART
 #if defined(LB_THREADED)
-/* Loops that threads share: each takes every LB_STEP-th iteration. */
 #define LB_PART int32_t lb_thread, int32_t lb_threads,
 #define LB_SELF lb_thread, lb_threads,
 #define LB_USED (void)lb_thread; (void)lb_threads;
-#define LB_FIRST lb_thread
-#define LB_STEP lb_threads
+/* Of the iterations of the loop that follows each thread takes an equal part side by side. */
+#define LB_SHARE _Pragma("omp for schedule(static) nowait")
 #define LB_ONCE (lb_threads - 1 - lb_thread)
 #define LB_ALONE if (lb_thread == 0)
 #define LB_MEET _Pragma("omp barrier")
@@ -26,8 +28,7 @@ export const sharingText = `\
 #define LB_PART
 #define LB_SELF
 #define LB_USED
-#define LB_FIRST 0
-#define LB_STEP 1
+#define LB_SHARE
 #define LB_ONCE 0
 #define LB_ALONE
 #define LB_MEET

@@ -14,7 +14,7 @@ import { collapse, overNest } from './nest.ts';
 import { packAtRunTime } from './panels.ts';
 import { reciprocalBinding, reciprocalBuffer, rowHalf, rowScale, rowShift } from './reciprocal.ts';
 import { makeRescale, type RescaleClass } from './rescale.ts';
-import { markFor } from './split.ts';
+import { markFor, once } from './split.ts';
 import type { Target } from './target.ts';
 import { boundsOf, readWords, runOf, toCodes, writeCodes } from './words.ts';
 
@@ -22,6 +22,9 @@ import { boundsOf, readWords, runOf, toCodes, writeCodes } from './words.ts';
 const EXP_LENGTH = 2816;
 /** The same followed by zeros: a mask in place of a bound keeps every look-up within it. */
 const EXP_PADDED = 4096;
+
+/** Heads that threads share about evenly, as many as there are likely to be. */
+const MANY_HEADS = 8;
 
 interface Shape {
   readonly batch: number;
@@ -184,13 +187,16 @@ const attentionFn = ({ share, target }: ScheduleContext) => (name: string, shape
   };
   const blocks = Math.floor(rows / block);
   const i = index('block', blocks);
+  const mark = markFor(batch * heads * rows * keys * (depth + depthV));
+  // few heads are shared unevenly; then every thread packs the keys and values of each, and blocks of rows are shared
+  const [perHead, perBlock] = batch * heads < MANY_HEADS && blocks >= 2 * batch * heads ? [null, mark] : [mark, null];
   const body = [
     ...packAtRunTime(at(k, 0, [b, keys * width], [h, depth]), at(keyPanels), keys, sizes.logitWalk, 1, width, 0, sizes.logitTarget),
     ...packAtRunTime(at(v, 0, [b, keys * widthV], [h, depthV]), at(valuePanels), depthV, sizes.sumWalk, widthV, 1, 0, sizes.sumTarget),
-    loop(i, pass(block, (stride) => [0, [[i, block * stride]]])),
-    ...(rows % block === 0 ? [] : pass(rows % block, (stride) => [blocks * block * stride, []])),
+    loop(i, pass(block, (stride) => [0, [[i, block * stride]]]), perBlock),
+    ...(rows % block === 0 ? [] : once(pass(rows % block, (stride) => [blocks * block * stride, []]), perBlock)),
   ];
-  return fn(name, { buffers: [result, q, k, v, exp, seeds, ...(masked ? [mask] : []), keyPanels, valuePanels, queries, logits, weights, sums, scales], values }, [loop(b, [loop(h, body, markFor(batch * heads * rows * keys * (depth + depthV)))])]);
+  return fn(name, { buffers: [result, q, k, v, exp, seeds, ...(masked ? [mask] : []), keyPanels, valuePanels, queries, logits, weights, sums, scales], values }, [loop(b, [loop(h, body, perHead)])]);
 };
 
 interface RowShape {

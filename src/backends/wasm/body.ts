@@ -10,12 +10,8 @@ import type { Code, Func, Global, Local, ValueType } from '../../wasm/code.ts';
 import type { LaneMemoryOp, LaneOp, MemoryOp, PlainOp } from '../../wasm/opcodes.ts';
 import { Cursors, type Base } from './cursors.ts';
 import { Away, leaving, type InGlobals } from './leaving.ts';
+import { SHARE_BITS, type Threads } from './threads.ts';
 
-/** The number of a thread, and of threads. */
-export interface Threads {
-  readonly thread: Local;
-  readonly threads: Local;
-}
 
 const REGISTER = 16;
 export const valueType = (t: Type): ValueType => {
@@ -141,7 +137,7 @@ export class Body {
           }
           for (const i of stmt.args.indices) this.cursors.push(this.cursors.placeOfIndex(i));
           for (const e of stmt.args.values) this.expr(e);
-          if (this.threads !== null && isShared(stmt.fn)) this.code.get(this.threads.thread).get(this.threads.threads);
+          if (this.threads !== null && isShared(stmt.fn)) this.code.get(this.threads.thread).get(this.threads.share);
           this.code.call(this.funcOf(stmt.fn));
       }
     }
@@ -179,23 +175,31 @@ export class Body {
       this.code.get(left).i32(1).op('i32.sub').tee(left).brIf(again);
     });
   }
-  /** Iterations thread, thread + threads, …; what is done once is the last thread's, since the first has the odd iterations. */
-  private sharedLoop({ index, body }: Extract<Stmt, { s: 'for' }>, { thread, threads }: Threads): void {
+  /** Iterations ⌊count·thread/threads⌋ to those of the next thread: side by side, since neighbours write into the same lines of the cache. What is done once is the first thread's. */
+  private sharedLoop({ index, body }: Extract<Stmt, { s: 'for' }>, { thread, share }: Threads): void {
     const { code } = this;
-    const next = code.local('i32');
-    if (index.count === 1) code.get(threads).i32(1).op('i32.sub').get(thread).op('i32.sub').set(next);
-    else code.get(thread).set(next);
-    code.get(next).i32(index.count).op('i32.lt_s').if(() => {
-      const cursors = this.cursors.movedBy(index).map((cursor) => ({ ...cursor, step: code.local('i32') }));
-      for (const { local, outer, stride, step } of cursors) {
+    const [next, end] = [code.local('i32'), code.local('i32')];
+    if (index.count === 1) {
+      code.i32(0).set(next);
+      code.get(thread).op('i32.eqz').set(end);
+    } else {
+      // count·(threads·share − 2^30) < 2^30 for any count that there is: the last share ends with the loop
+      const first = (local: Local): void => { code.op('i64.extend_i32_u').get(share).op('i64.extend_i32_u').op('i64.mul').i64(index.count).op('i64.mul').i64(SHARE_BITS).op('i64.shr_u').op('i32.wrap_i64').set(local); };
+      code.get(thread);
+      first(next);
+      code.get(thread).i32(1).op('i32.add');
+      first(end);
+    }
+    code.get(next).get(end).op('i32.lt_s').if(() => {
+      const cursors = this.cursors.movedBy(index);
+      for (const { local, outer, stride } of cursors) {
         this.cursors.push(outer);
         code.get(next).i32(stride).op('i32.mul').op('i32.add').set(local);
-        code.get(threads).i32(stride).op('i32.mul').set(step);
       }
       code.loop((again) => {
         this.cursors.within(index, () => { this.statements(body); });
-        for (const { local, step } of cursors) code.get(local).get(step).op('i32.add').set(local);
-        code.get(next).get(threads).op('i32.add').tee(next).i32(index.count).op('i32.lt_s').brIf(again);
+        for (const { local, stride } of cursors) code.get(local).i32(stride).op('i32.add').set(local);
+        code.get(next).i32(1).op('i32.add').tee(next).get(end).op('i32.lt_s').brIf(again);
       });
     });
   }

@@ -1,8 +1,8 @@
 /**
  * Loop programs as functions of a WebAssembly module: one for each loop function (body.ts) and one that runs the program.
  *
- * **Threads.** As in the C (`c/threads.ts`): a function with loops that threads share takes the number of its thread and how many there
- * are, and of such a loop each thread does every so manieth iteration.
+ * **Threads.** As in the C (`c/threads.ts`): a function with loops that threads share takes the number of its thread and the share of each,
+ * and of such a loop each thread does as many iterations side by side.
  */
 import type { Buffer, Fn, Program, Stmt } from '../../loops/types.ts';
 import { functionsOf, isShared, unrolled } from '../../loops/walk.ts';
@@ -15,7 +15,7 @@ export interface WasmPrinter {
   /** Adds the function that runs a program, exported under its name, and every loop function it calls that is not there yet. */
   entry(program: Program): Func;
   /**
-   * The same for threads that all call it, with their number, how many there are and a word that goes to `meet`: steps that are not
+   * The same for threads that all call it, with their number, how many there are, their share (`Threads`) and a word that goes to `meet`: steps that are not
    * shared are the first one's, and after steps all call `meet`. `ownOf`: bytes from where a thread's scratch memory begins to a buffer
    * in it, null for others; the first one's begins at `scratch`, the next `stride` bytes on.
    */
@@ -40,7 +40,7 @@ export const wasmPrinter = (module: Module, address: (buffer: Buffer) => number,
       const buffers = new Map(fn.buffers.map((b, i) => [b, locals[i]] as const));
       const indices = new Map(fn.indices.map((x, i) => [x, locals[fn.buffers.length + i]] as const));
       const values = new Map(fn.values.map((v, i) => [v, locals[fn.buffers.length + fn.indices.length + i]] as const));
-      const threads = shared ? { thread: locals[locals.length - 2], threads: locals[locals.length - 1] } : null;
+      const threads = shared ? { thread: locals[locals.length - 2], share: locals[locals.length - 1] } : null;
       new Body(code, unrolled(fn.body, shared), (b) => buffers.get(b) ?? 0, indices, values, nameOf, globalOf, threads).print();
     }));
   };
@@ -55,14 +55,14 @@ export const wasmPrinter = (module: Module, address: (buffer: Buffer) => number,
       functionsOf(program.body).forEach(define);
       const takesPart = (stmt: Stmt): stmt is Call => stmt.s === 'call' && isShared(stmt.fn);
       const own = new Set(program.body.filter(takesPart).flatMap(({ args }) => args.buffers.map((at) => at.buffer)));
-      return module.func(program.name, ['i32', 'i32', 'i32'], [], (code, thread, threads, word) => {
+      return module.func(program.name, ['i32', 'i32', 'i32', 'i32'], [], (code, thread, threads, share, word) => {
         const base = code.local('i32');
         code.get(thread).i32(stride).op('i32.mul').i32(scratch).op('i32.add').set(base);
         const baseOf = (buffer: Buffer): Base => {
           const offset = own.has(buffer) ? ownOf(buffer) : null;
           return offset === null ? address(buffer) : { local: base, offset };
         };
-        const print = (stmts: readonly Stmt[]): void => { new Body(code, unrolled(stmts), baseOf, new Map(), new Map(), nameOf, globalOf, { thread, threads }).print(); };
+        const print = (stmts: readonly Stmt[]): void => { new Body(code, unrolled(stmts), baseOf, new Map(), new Map(), nameOf, globalOf, { thread, share }).print(); };
         for (let i = 0; i < program.body.length;) {
           let end = i + 1;
           if (takesPart(program.body[i])) print([program.body[i]]);

@@ -3,6 +3,7 @@
  * runs in Node, browsers and workers, also under a strict content security policy (`wasm-unsafe-eval` is enough).
  */
 import { relaxedText } from './relaxed.ts';
+import { SHARE_BITS } from './threads.ts';
 import { arrayTypeOf, printPort, type Port, type ProgramInterface } from '../interface.ts';
 
 /** Byte addresses in the module's memory. */
@@ -86,7 +87,8 @@ ${sharing === null ? `\
   /** How many threads a run takes. */
   threads;
   constructor({ exports }, memory, threads) {
-    this.#run = threads === 1 ? () => exports.run(0, 1, 0) : () => { exports.start(); exports.run(0, threads, maySleep); };
+    const share = shareOf(threads);
+    this.#run = threads === 1 ? () => exports.run(0, 1, share, 0) : () => { exports.start(); exports.run(0, threads, share, maySleep); };
     this.#stop = () => exports.stop();
     this.#memory = memory;
     this.threads = threads;
@@ -159,6 +161,8 @@ const sharedLoading = (name: string, { bytes, own, pageBytes, most }: Sharing): 
 const inNode = typeof process !== 'undefined' && process.versions?.node !== undefined;
 /** A page's own thread must not sleep. */
 const maySleep = typeof document === 'undefined' ? 1 : 0;
+/** The part of a loop that is each thread's. */
+const shareOf = (threads) => Math.ceil(${2 ** SHARE_BITS} / threads);
 const pagesFor = (threads) => Math.ceil((${bytes} + threads * ${own}) / ${pageBytes});
 const memoryFor = (threads) => new WebAssembly.Memory({ initial: pagesFor(threads), maximum: pagesFor(${most}), shared: true });
 
@@ -191,7 +195,7 @@ export async function load(source, { threads = 1 } = {}) {
   const count = globalThis.crossOriginIsolated === false ? 1 : threads;
   const memory = memoryFor(count);
   const instance = await WebAssembly.instantiate(module, { lowbitc: { memory } });
-  await Promise.all(Array.from({ length: count - 1 }, (_, i) => startWorker({ module, memory, thread: i + 1, threads: count })));
+  await Promise.all(Array.from({ length: count - 1 }, (_, i) => startWorker({ module, memory, thread: i + 1, threads: count, share: shareOf(count) })));
   return new Model(instance, memory, count);
 }
 const compile = async (source) => {

@@ -2,15 +2,25 @@
  * Threads in WebAssembly: all run the whole program on one shared memory (`sharedEntry` of print.ts) and meet after steps. The first is
  * the caller's own; the others are workers that wait for a run, take part in it, and wait again. Four words of the memory steer them.
  */
-import type { Func, Local } from '../../wasm/code.ts';
+import type { Code, Func, Local } from '../../wasm/code.ts';
 import type { Module } from '../../wasm/module.ts';
+
+/** The number of a thread, and the share of a loop that is each thread's: ⌈2^SHARE_BITS / threads⌉, so that nothing is divided in the module. */
+export interface Threads {
+  readonly thread: Local;
+  readonly share: Local;
+}
+export const SHARE_BITS = 30;
 
 /** Byte offsets in the control block. */
 const [RUNS, ARRIVED, MEETINGS, STOPPED] = [0, 4, 8, 12];
 /** Bytes of the control block: a line of the cache of its own. */
 export const CONTROL_BYTES = 64;
-/** Looks at the word before a thread goes to sleep: about what waking it takes, some microseconds. */
-const LOOKS = 4000;
+/**
+ * Looks at a word before a thread goes to sleep, a good nanosecond each. Waking it takes tens of microseconds, which is more than most steps that are
+ * not shared take: so threads stay awake from one run to the next where runs follow each other.
+ */
+const LOOKS = 2 ** 17;
 const FOREVER = -1n;
 
 /**
@@ -19,25 +29,25 @@ const FOREVER = -1n;
  */
 export const addMeeting = (module: Module, control: number): Func => module.func('meet', ['i32', 'i32'], [], (code, threads, maySleep) => {
   const [meeting, looks] = [code.local('i32'), code.local('i32')];
-  const current = (): unknown => code.i32(control).memory('i32.atomic.load', MEETINGS);
-  current();
-  code.set(meeting);
+  code.i32(control).memory('i32.atomic.load', MEETINGS).set(meeting);
   code.i32(control).i32(1).memory('i32.atomic.rmw.add', ARRIVED).i32(1).op('i32.add').get(threads).op('i32.eq').if(() => {
     code.i32(control).i32(0).memory('i32.atomic.store', ARRIVED);
     code.i32(control).i32(1).memory('i32.atomic.rmw.add', MEETINGS).op('drop');
     code.i32(control).i32(-1).memory('memory.atomic.notify', MEETINGS).op('drop');
-  }, () => {
-    code.i32(LOOKS).set(looks);
-    code.block((done) => code.loop((again) => {
-      current();
-      code.get(meeting).op('i32.ne').brIf(done);
-      code.get(looks).if(() => code.get(looks).i32(1).op('i32.sub').set(looks), () => {
-        code.get(maySleep).if(() => code.i32(control).get(meeting).i64(FOREVER).memory('memory.atomic.wait32', MEETINGS).op('drop'));
-      });
-      code.br(again);
-    }));
-  });
+  }, () => untilChanged(code, control, MEETINGS, meeting, looks, (sleep) => code.get(maySleep).if(sleep)));
 });
+
+/** Waits until a word is no longer `old`: awake at first, and asleep, where `mayDo` lets it, when it has looked often enough. */
+const untilChanged = (code: Code, control: number, word: number, old: Local, looks: Local, mayDo: (sleep: () => void) => void): void => {
+  code.i32(LOOKS).set(looks);
+  code.block((done) => code.loop((again) => {
+    code.i32(control).memory('i32.atomic.load', word).get(old).op('i32.ne').brIf(done);
+    code.get(looks).if(() => code.get(looks).i32(1).op('i32.sub').set(looks), () => {
+      mayDo(() => code.i32(control).get(old).i64(FOREVER).memory('memory.atomic.wait32', word).op('drop'));
+    });
+    code.br(again);
+  }));
+};
 
 /** Adds what starts a run, what ends the workers, and what a worker calls: it takes part in every run until it is told to stop. */
 export const addService = (module: Module, control: number, run: Func): void => {
@@ -46,14 +56,13 @@ export const addService = (module: Module, control: number, run: Func): void => 
     code.i32(control).i32(-1).memory('memory.atomic.notify', RUNS).op('drop');
   }, { export: true });
   module.func('stop', [], [], (code) => code.i32(control).i32(1).memory('i32.atomic.store', STOPPED).call(start), { export: true });
-  module.func('serve', ['i32', 'i32'], [], (code, thread, threads) => {
-    const seen: Local = code.local('i32');
+  module.func('serve', ['i32', 'i32', 'i32'], [], (code, thread, threads, share) => {
+    const [seen, looks] = [code.local('i32'), code.local('i32')];
     code.block((left) => code.loop((again) => {
-      code.i32(control).get(seen).i64(FOREVER).memory('memory.atomic.wait32', RUNS).op('drop');
-      code.i32(control).memory('i32.atomic.load', RUNS).get(seen).op('i32.eq').brIf(again);
+      untilChanged(code, control, RUNS, seen, looks, (sleep) => sleep());
       code.i32(control).memory('i32.atomic.load', STOPPED).brIf(left);
       code.get(seen).i32(1).op('i32.add').set(seen);
-      code.get(thread).get(threads).i32(1).call(run).br(again);
+      code.get(thread).get(threads).get(share).i32(1).call(run).br(again);
     }));
   }, { export: true });
 };
@@ -61,10 +70,10 @@ export const addService = (module: Module, control: number, run: Func): void => 
 /** The script of a worker: it says that it is ready and takes part in runs from then on. */
 export const workerText = `\
 // A thread of a program generated by lowbitc; load() starts it.
-const serve = async ({ module, memory, thread, threads }, ready) => {
+const serve = async ({ module, memory, thread, threads, share }, ready) => {
   const { exports } = await WebAssembly.instantiate(module, { lowbitc: { memory } });
   ready();
-  exports.serve(thread, threads);
+  exports.serve(thread, threads, share);
 };
 if (typeof process !== 'undefined' && process.versions?.node !== undefined) {
   const threads = 'node:worker_threads';
