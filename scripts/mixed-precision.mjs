@@ -186,8 +186,8 @@ Regenerate with \`npm run mixed-precision\`${missing.length > 0 ? `.\nNot measur
 ## At the bytes of a uniform network
 
 Uniform → mixed: the budget is \`size=\` the bytes of the weights of the uniform program, and mixed bits have to be better within it. They are better in top-1 or SQNR
-in ${beaten} of ${pairs.length} cases. Where the widest uniform network itself was the best that was tried, it was chosen, and the outputs differ from those of the uniform column only as far as passes
-before the choice do. Bits of the weights: their mean over the parameters, and the layers that have each width (4c: places in a codebook of 16 levels). Promised: by how much the programme's sum of bytes was
+in ${beaten} of ${pairs.length} cases. Passes before the choice aim at the bits that the budget leaves on average, so what is chosen from begins where the uniform network does; where that itself is the best
+that was tried, it is chosen. Bits of the weights: their mean over the parameters, and the layers that have each width (4c: places in a codebook of 16 levels). Promised: by how much the programme's sum of bytes was
 off those of the program. Embeddings take 16 bits in the uniform network; mixed bits give them 8 where that adds next to no noise (charlm), and their bytes to layers.
 
 ${table(['model', 'bytes of', 'n', 'float top-1', 'top-1', 'SQNR', 'agreement', 'cross entropy', 'better in', 'weight bytes', 'promised', 'bits', 'seconds'], rows)}
