@@ -243,6 +243,9 @@ const fixedCases: readonly Case[] = [
   ...endings.map((ending) => convCase({ size: [5, 6], kernel: [3, 3], inputs: 11, outputs: 11, group: 11, pads: [1, 1, 1, 1] }, ending)),
   convCase({ size: [8, 8], kernel: [3, 3], inputs: 16, outputs: 16, group: 16, strides: [2, 2], pads: [0, 0, 1, 1], batch: 2 }, 'residual'), convCase({ size: [6, 9], kernel: [5, 5], inputs: 8, outputs: 8, group: 8, pads: [2, 2, 2, 2], x: 'u8' }, 'one'),
   convCase({ size: [6, 6], kernel: [3, 3], inputs: 3, outputs: 3, group: 3, dilations: [2, 1], pads: [2, 1, 2, 1] }, 'one'), convCase({ size: [4, 4], kernel: [2, 2], inputs: 24, outputs: 24, group: 24 }, 'one-i16'),
+  // few channels: pixels stand side by side, the last ones end with the row
+  convCase({ size: [5, 18], kernel: [3, 3], inputs: 8, outputs: 8, group: 8, pads: [1, 1, 1, 1], x: 'u8', batch: 2 }, 'one'), convCase({ size: [7, 21], kernel: [3, 3], inputs: 4, outputs: 4, group: 4, strides: [2, 1], pads: [1, 0, 0, 1] }, 'one'),
+  convCase({ size: [6, 9], kernel: [5, 2], inputs: 16, outputs: 16, group: 16, pads: [2, 1, 2, 1], weight: 'i4' }, 'one'), convCase({ size: [3, 68], kernel: [2, 4], inputs: 2, outputs: 2, group: 2, pads: [0, 2, 1, 1], x: 'u8', weight: 'i3' }, 'one'),
   convCase({ size: [3, 46], kernel: [3, 3], inputs: 96, outputs: 96, group: 96, strides: [2, 2], pads: [1, 1, 1, 1], x: 'u8' }, 'one'), convCase({ size: [5, 8], kernel: [1, 4], inputs: 26, outputs: 26, group: 26, pads: [0, 2, 0, 1] }, 'one'),
   // products of two computed matrices
   matmulCase([4, 6], [6, 9], false, [0, 0], ['i8', 'i8'], 'one'), matmulCase([2, 3, 5, 7], [2, 3, 8, 7], true, [3, -5], ['i8', 'i8'], 'none'), matmulCase([3, 1, 9, 16], [1, 2, 16, 16], false, [-128, 127], ['i8', 'u8'], 'residual'),

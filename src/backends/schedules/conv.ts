@@ -12,7 +12,7 @@ import { elemOf, operand, product, scratch, shapeOf, type Binding, type Schedule
 import { storedWeights, weightWidth, type StoredWeights } from './levels.ts';
 import { rowProduct } from './linear.ts';
 import { collapse, overNest } from './nest.ts';
-import { quadsFor } from './quads.ts';
+import { quadsFor, quadTarget } from './quads.ts';
 import { pairsLength } from './pairs.ts';
 import { makeRescale, rescaleBindings, rescaleClass, rescaleValues, type RescaleClass } from './rescale.ts';
 import { bandLength, bandOf, inResult, overBlocks, windowShapeOf, type Band, type WindowAttrs, type WindowShape } from './rows.ts';
@@ -85,7 +85,7 @@ const convWalk = (
   const [outputs, kh, kw, perGroup] = shapeOf(root.inputs['weight'] as Value);
   const columns = outputs / group;
   const quads = quadsFor(whole, x, weightWidth(root), kh * kw * perGroup, columns, ending);
-  const target = quads === null ? targetFor(whole, columns) : whole;
+  const target = quads === null ? targetFor(whole, columns) : quadTarget(whole, columns);
   const [down, right] = [dilations[0] * bandRow, dilations[1] * channels];
   const taps: Taps = group === 1 && dilations[1] === 1 ? { counts: [kh], strides: [down], run: kw * perGroup } : { counts: [kh, kw], strides: [down, right], run: perGroup };
   const gathered = target.lanes === 1 && product(taps.counts) > 1 && taps.run < SHORT_RUN;

@@ -14,7 +14,7 @@ import { storedWeights, unpackLevels } from './levels.ts';
 import { startSums } from './quads.ts';
 import { makeRescale, rescaleBindings, rescaleClass, rescaleValues, type RescaleClass } from './rescale.ts';
 import { bandLength, bandOf, inResult, overBlocks, type Band, type WindowShape } from './rows.ts';
-import { packSliding, slidingPads, slides, slidingConstants, slidingElem, slidingRebased, slidingRow, slidingWeights } from './sliding.ts';
+import { packSliding, repeated, slidingPads, slides, slidingConstants, slidingElem, slidingRebased, slidingRow, slidingWeights } from './sliding.ts';
 import { markFor } from './split.ts';
 import type { Target } from './target.ts';
 import { inReadingOrder, runOf } from './words.ts';
@@ -27,8 +27,8 @@ interface Shape {
   readonly rescale: RescaleClass;
   readonly inPlace: boolean;
   readonly target: Target;
-  /** by `sliding.ts` */
-  readonly slides: boolean;
+  /** pixels side by side in a vector where it is done by `sliding.ts`, else null */
+  readonly slides: number | null;
   /** width of the weights as stored, all in one list of codes (codes.ts), which is unpacked before the first row */
   readonly bits: StoredBits;
   /** whether they are indices into a table of levels (levels.ts) */
@@ -38,20 +38,22 @@ interface Shape {
 export const depthwise = (step: Step, context: ScheduleContext, window: WindowShape, padCode: number): Kernel => {
   const [x, weight] = [step.root.inputs['x'] as Value, step.root.inputs['weight'] as Value];
   const ending = rescaleClass(step);
-  const wide = slides(context.target, elemOf(x.type.dtype), window.channels, ending);
+  const merged = slides(context.target, elemOf(x.type.dtype), window, ending);
+  const wide = merged !== null;
   const target = wide ? context.target : targetOf(window, context.target);
   const band = bandOf(window, wide ? slidingElem(target, elemOf(x.type.dtype)) : 'i16', 0, target, wide ? SHARED_ROWS : 1);
   // only sliding joins a pixel with a tap that is none
   const own = storedWeights(step.root, wide && slidingPads(window.kernel, target));
   const { codes, padding } = own;
-  const key: Shape = { window, band, padCode, x: elemOf(x.type.dtype), rescale: ending, inPlace: context.inPlace !== null, target, slides: wide, bits: own.bits, indexed: own.levels !== null };
+  const key: Shape = { window, band, padCode, x: elemOf(x.type.dtype), rescale: ending, inPlace: context.inPlace !== null, target, slides: merged, bits: own.bits, indexed: own.levels !== null };
   const taps = window.kernel[0] * window.kernel[1];
   const build = { fn: context.share('depthwise', key, depthwiseFn(context)), values: rescaleValues(step) };
   if (wide) {
-    const start = slidingRebased(target, key.x) ? [packed(weight.name, slidingConstants(startSums(own.weights, window.channels, -128), target))] : [];
+    const perLane = <T extends Contents>(list: T): T => slidingConstants(repeated(list, merged), target);
+    const start = slidingRebased(target, key.x) ? [packed(weight.name, perLane(startSums(own.weights, window.channels, -128)))] : [];
     return { ...build, buffers: [
-      { kind: 'value', value: step.output }, operand(x), ...stored(weight.name, packSliding(codes, window.channels, window.kernel, target, padding), own.levels, key), ...start, scratch(band.e, bandLength(band)),
-      ...rescaleBindings(step, false, (constants) => slidingConstants(perChannel(constants, window.channels), target)),
+      { kind: 'value', value: step.output }, operand(x), ...stored(weight.name, packSliding(repeated(codes, merged), merged * window.channels, window.kernel, target, padding), own.levels, key), ...start, scratch(band.e, bandLength(band)),
+      ...rescaleBindings(step, false, (constants) => perLane(perChannel(constants, window.channels))),
     ] };
   }
   const buffers: readonly Binding[] = [
@@ -73,7 +75,7 @@ const stored = (name: string, codes: Int8Array, levels: Int8Array | null, shape:
   ...(readsWords(shape) ? [scratch('i16', codes.length)] : []),
 ];
 /** Whether weights are widened before the first row reads them. */
-const readsWords = (shape: Shape): boolean => shape.slides && slidingWeights(shape.target) === 'i16';
+const readsWords = (shape: Shape): boolean => shape.slides !== null && slidingWeights(shape.target) === 'i16';
 /** The same as buffers of the function: those it is called with, the codes to read, and what brings them there. */
 const weightsOf = (length: number, shape: Shape, share: ScheduleContext['share']): { readonly buffers: readonly Buffer[]; readonly codes: Buffer; readonly setup: readonly Stmt[] } => {
   const { bits, indexed, target } = shape;
@@ -128,7 +130,7 @@ const packPairs = (weights: Int8Array, channels: number, taps: number, { lanes }
 };
 
 const depthwiseFn = ({ share }: ScheduleContext) => (name: string, shape: Shape): Fn => {
-  if (shape.slides) return slidingFn(share, name, shape);
+  if (shape.slides !== null) return slidingFn(share, name, shape, shape.slides);
   const { window: w, band, padCode, x, rescale: ending, inPlace, target } = shape;
   const { channels } = w;
   const pixels = w.batch * w.outHeight * w.outWidth;
@@ -154,13 +156,13 @@ const depthwiseFn = ({ share }: ScheduleContext) => (name: string, shape: Shape)
   return fn(name, { buffers: [result, source, ...weights.buffers, rows, ...(scalar ? [sums] : []), ...rescale.buffers], values: rescale.values }, [...weights.setup, ...body]);
 };
 
-const slidingFn = (share: ScheduleContext['share'], name: string, shape: Shape): Fn => {
+const slidingFn = (share: ScheduleContext['share'], name: string, shape: Shape, merged: number): Fn => {
   const { window: w, band, padCode, x, rescale: ending, target } = shape;
   const { channels } = w;
   const pixels = w.batch * w.outHeight * w.outWidth;
   const rebased = slidingRebased(target, x);
   const row = share('depthwise_row', {
-    window: { kernel: w.kernel, dilations: w.dilations, stride: w.strides[1], outWidth: w.outWidth, channels }, x, bandRow: band.row, rescale: ending, target, rebased,
+    window: { kernel: w.kernel, dilations: w.dilations, stride: w.strides[1], outWidth: w.outWidth, channels }, x, bandRow: band.row, rescale: ending, target, merged, rebased,
   }, slidingRow);
   const [result, source] = [buffer('out', ending.out, pixels * channels, 'out'), buffer('x', x, w.batch * w.height * w.width * channels, 'in')];
   // the constants of the row, which is called with all of them after the weights

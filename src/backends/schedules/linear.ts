@@ -11,7 +11,7 @@ import { columnsPerPanel, fillRows, targetFor, walkOf, widenRows, type Walk } fr
 import { storedWeights, weightWidth } from './levels.ts';
 import { rowsInOrder } from './pairs.ts';
 import { PANEL } from './quad-panel.ts';
-import { quadRows, quadsFor } from './quads.ts';
+import { quadRows, quadsFor, quadTarget } from './quads.ts';
 import { makeRescale, rescaleBindings, rescaleClass, rescaleValues, type RescaleClass } from './rescale.ts';
 import { markFor, once } from './split.ts';
 import type { Target } from './target.ts';
@@ -38,7 +38,7 @@ export const rowProduct = (step: Step, context: ScheduleContext, rows: number, d
   const [x, weight] = [step.root.inputs['x'] as Value, step.root.inputs['weight'] as Value];
   const ending = rescaleClass(step);
   const quads = quadsFor(context.target, elemOf(x.type.dtype), weightWidth(step.root), depth, columns, ending);
-  const target = quads === null ? targetFor(context.target, columns) : context.target;
+  const target = quads === null ? targetFor(context.target, columns) : quadTarget(context.target, columns);
   // rows that are padded are padded with 0
   const stored = storedWeights(step.root, false);
   const walk = walkOf([], [], depth, target, stored.bits, quads, elemOf(x.type.dtype), stored.levels !== null);

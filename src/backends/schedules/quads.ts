@@ -117,6 +117,9 @@ export const startSums = (weights: Int8Array, columns: number, factor: number): 
   });
 };
 
+/** The target with vectors of sums that half a panel fills, where there are no more columns than that. */
+export const quadTarget = (target: Target, columns: number): Target => (columns <= PANEL / 2 && target.lanes === PANEL ? { ...target, lanes: 8 } : target);
+
 type Terms = readonly (readonly [Index, number])[];
 
 interface QuadTile extends TileShape {

@@ -6,6 +6,9 @@
  *
  *     joined taps of 3×3:  (00 10) (01 11) (02 12)   (20 21) (–– 22)      the last two are vectors of neighbouring pixels of one row
  *
+ * Few channels leave wide vectors empty. Where they divide a vector and the window moves by one pixel, neighbouring pixels stand side by
+ * side in it instead, each with the same weights; every window then loads all of its columns.
+ *
  * Interleaving and packing work per 16 bytes, and the second undoes the order that the first leaves behind: lane l of sum v is channel
  * 4·V·⌊l/4⌋ + 4·v + l mod 4 of the block, V sums in all, and the packed codes stand in order. Weights and constants follow the lanes.
  */
@@ -13,6 +16,7 @@ import { at, broadcast, buffer, bytesOf, convert, dot, fn, index, list, load, lo
 import type { Contents, Elem, Expr, Fn, Index, Stmt, Var } from '../../loops/types.ts';
 import { emptyLike } from './kernel.ts';
 import { makeRescale, rescaled, tableEntry, type RescaleClass } from './rescale.ts';
+import type { WindowShape } from './rows.ts';
 import type { Target } from './target.ts';
 import { inLaneOrder } from './words.ts';
 
@@ -23,6 +27,8 @@ export interface SlidingShape {
   readonly bandRow: number;
   readonly rescale: RescaleClass;
   readonly target: Target;
+  /** pixels side by side in a vector; 1: channels alone fill it */
+  readonly merged: number;
 }
 
 /** How many taps a dot product joins, which is also how many vectors of sums a block has. */
@@ -35,9 +41,25 @@ export const slidingWeights = (target: Target): 'i8' | 'i16' => (jointOf(target)
 const NEAR = 12288;
 const leastChannels = (target: Target): number => 4 * jointOf(target);
 
-/** Whether a layer can be computed this way: enough channels, codes of one byte, and no second operand. */
-export const slides = (target: Target, x: Elem, channels: number, { kind, code }: RescaleClass): boolean =>
-  target.lanes > 1 && (x === 'i8' || (x === 'u8' && target.quads !== 'i8')) && kind === 'one' && (code === 'i8' || code === 'u8') && channels >= leastChannels(target);
+/**
+ * Pixels side by side in a vector if a layer can be computed this way, which takes codes of one byte, no second operand, and enough
+ * channels or pixels; null if it cannot. Loading columns again pays for pixels that fill the vector at least as often as a dot product
+ * has taps: the rescale, which takes most of the time, is then done that much more rarely.
+ */
+export const slides = (target: Target, x: Elem, { channels, strides, dilations, outWidth }: WindowShape, { kind, code }: RescaleClass): number | null => {
+  if (target.lanes === 1 || !(x === 'i8' || (x === 'u8' && target.quads !== 'i8')) || kind !== 'one' || (code !== 'i8' && code !== 'u8')) return null;
+  const joint = jointOf(target);
+  const widest = joint * target.lanes;
+  if (strides[1] === 1 && dilations[1] === 1 && widest % channels === 0 && channels * joint <= widest && outWidth * channels >= widest) return widest / channels;
+  return channels >= leastChannels(target) ? 1 : null;
+};
+/** What belongs to each channel, for channels of several pixels side by side. */
+export const repeated = <T extends Contents>(list: T, merged: number): T => {
+  if (merged === 1) return list;
+  const all = emptyLike(list, merged * list.length);
+  for (let i = 0; i < merged; i++) all.set(list as never, i * list.length);
+  return all;
+};
 export const slidingRebased = (target: Target, x: Elem): boolean => x === 'i8' && target.quads === 'u8';
 
 /** Blocks of channels: the widest vectors while they fit, then narrower ones; the last block ends at the last channel. */
@@ -108,13 +130,13 @@ export const packSliding = (weights: Int8Array, channels: number, kernel: readon
 };
 
 /** One row of output pixels. `rebased`: rows hold code + 128 and sums begin at −128·Σw. */
-export const slidingRow = (name: string, { window, x: codes, bandRow, rescale: ending, target, rebased }: SlidingShape & { readonly rebased: boolean }): Fn => {
+export const slidingRow = (name: string, { window, x: codes, bandRow, rescale: ending, target, merged, rebased }: SlidingShape & { readonly rebased: boolean }): Fn => {
   const { kernel: [kh, kw], dilations, stride, outWidth, channels } = window;
   const joint = jointOf(target);
   const stored = slidingElem(target, codes);
   const e: Elem = joint === 2 ? 'i16' : stored;
   const { all: bundles, groups, last } = bundlesOf([kh, kw], joint);
-  const blocks = blocksOf(channels, target);
+  const blocks = blocksOf(merged * channels, target);
   const length = blocks.reduce((sum, { lanes }) => sum + lanes * joint, 0);
   const reach = (kh - 1) * dilations[0] * bandRow + ((outWidth - 1) * stride + (kw - 1) * dilations[1] + 1) * channels;
   const result = buffer('out', ending.out, outWidth * channels, 'out');
@@ -126,7 +148,7 @@ export const slidingRow = (name: string, { window, x: codes, bandRow, rescale: e
   const shift = rescale.values[0];
   const shiftedBy = ending.preShifted || ending.drops ? rescale.values[1] : null;
   const [low, high] = rescale.values.slice(-2);
-  const slide = stride === 1 && dilations[1] === 1;
+  const slide = stride === 1 && dilations[1] === 1 && merged === 1;
   /** whether a row stays near the core while block after block passes over it */
   const near = outWidth * stride * channels * kh * bytesOf(stored) <= NEAR;
 
@@ -182,9 +204,12 @@ export const slidingRow = (name: string, { window, x: codes, bandRow, rescale: e
     };
     const across = (terms: readonly (readonly [Index, number])[], by: number): (readonly [Index, number])[] => terms.map(([i, size]) => [i, size * by * channels]);
     if (!slide) {
-      const p = index('pixel', outWidth);
-      const body = [...columns.flatMap((column, x) => fill(column, x === 0 ? null : columns[x - 1], x * dilations[1], across([[p, 1]], stride))), ...output(columns, 0, [[p, 1]])];
-      return near ? [loop(block, [...kept, loop(p, body)])] : [loop(p, [loop(block, [...kept, ...body])])];
+      const windowAt = (pixel: number, terms: readonly (readonly [Index, number])[]): readonly Stmt[] =>
+        [...columns.flatMap((column, x) => fill(column, x === 0 ? null : columns[x - 1], pixel * stride + x * dilations[1], across(terms, stride))), ...output(columns, pixel, terms)];
+      const p = index('pixel', Math.floor(outWidth / merged));
+      // the last pixels of a row end with it
+      const rest = outWidth % merged === 0 ? [] : windowAt(outWidth - merged, []);
+      return near || merged > 1 ? [loop(block, [...kept, loop(p, windowAt(0, [[p, merged]])), ...rest])] : [loop(p, [loop(block, [...kept, ...windowAt(0, [[p, 1]])])])];
     }
     // kw pixels at a time, so that columns change their places without moving
     const whole = Math.floor(outWidth / kw);
