@@ -41,7 +41,7 @@ export const depthwise = (step: Step, context: ScheduleContext, window: WindowSh
   const merged = slides(context.target, elemOf(x.type.dtype), window, ending);
   const wide = merged !== null;
   const target = wide ? context.target : targetOf(window, context.target);
-  const band = bandOf(window, wide ? slidingElem(target, elemOf(x.type.dtype)) : 'i16', 0, target, wide ? SHARED_ROWS : 1);
+  const band = bandOf(window, wide ? slidingElem(target, elemOf(x.type.dtype)) : 'i16', 0, target, wide ? SHARED_ROWS : 1, wide && merged > 1 && window.strides[1] === 2);
   // only sliding joins a pixel with a tap that is none
   const own = storedWeights(step.root, wide && slidingPads(window.kernel, target));
   const { codes, padding } = own;
@@ -162,7 +162,7 @@ const slidingFn = (share: ScheduleContext['share'], name: string, shape: Shape, 
   const pixels = w.batch * w.outHeight * w.outWidth;
   const rebased = slidingRebased(target, x);
   const row = share('depthwise_row', {
-    window: { kernel: w.kernel, dilations: w.dilations, stride: w.strides[1], outWidth: w.outWidth, channels }, x, bandRow: band.row, rescale: ending, target, merged, rebased,
+    window: { kernel: w.kernel, dilations: w.dilations, stride: w.strides[1], outWidth: w.outWidth, channels }, x, bandRow: band.row, even: band.even, rescale: ending, target, merged, rebased,
   }, slidingRow);
   const [result, source] = [buffer('out', ending.out, pixels * channels, 'out'), buffer('x', x, w.batch * w.height * w.width * channels, 'in')];
   // the constants of the row, which is called with all of them after the weights

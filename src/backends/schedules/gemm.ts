@@ -11,7 +11,7 @@ import type { Address, Buffer, Contents, Elem, Expr, Fn, Index, Mark, Stmt, Var 
 import { codesOf, fieldsOf, loadPlanes, packCodes, packedLength, unpack, type StoredBits } from './codes.ts';
 import { emptyLike, perChannel, product, type ScheduleContext } from './kernel.ts';
 import { unpackLevels, wordTable } from './levels.ts';
-import { collapse, overNest } from './nest.ts';
+import { collapse, overNest, type Nest } from './nest.ts';
 import { makeRescale, type Rescale, type RescaleClass } from './rescale.ts';
 import type { Quads } from './quads.ts';
 import { once } from './split.ts';
@@ -319,9 +319,12 @@ export const multiply = (
  * Copies `rows` runs of `run` codes, widened, less a zero point: source and target strides between rows as given. Signed bytes that
  * become bytes without sign are stored as code + 128, the others as code − 128.
  */
-export const widenRows = (from: Address, to: Address, rows: number, run: number, rowFrom: number, rowTo: number, zeroPoint: number, target: Target): readonly Stmt[] => {
+export const widenRows = (from: Address, to: Address, rows: number, run: number, rowFrom: number, rowTo: number, zeroPoint: number, target: Target): readonly Stmt[] =>
+  widened(from, to, collapse([rows, run], [[rowFrom, 1], [rowTo, 1]]), vectorLanes(target, to.buffer.e), zeroPoint);
+/** The same along any nest, at most `lanes` at a time. */
+export const widened = (from: Address, to: Address, nest: Nest, lanes: number, zeroPoint: number): readonly Stmt[] => {
   const e = to.buffer.e;
-  return overNest(collapse([rows, run], [[rowFrom, 1], [rowTo, 1]]), vectorLanes(target, e), (n, locate) => {
+  return overNest(nest, lanes, (n, locate) => {
     const [source, goal] = [locate(0, from.buffer), locate(1, to.buffer)];
     const there = moved(from, source.offset, ...source.terms);
     if (e === 'u8' && from.buffer.e === 'i8') return [store(moved(to, goal.offset, ...goal.terms), xor(convert('u8', load(there, n)), 128))];

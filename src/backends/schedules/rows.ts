@@ -2,12 +2,13 @@
  * Windows over an image [N, H, W, C]: the rows that a block of output rows reads are copied, widened and with their border written
  * out, into a band of scratch memory. Windows then need no test for the border, and no tensor is ever copied as a whole patch matrix.
  */
-import { at, bytesOf, index, loop } from '../../loops/build.ts';
+import { at, bytesOf, index, list, loop, moved } from '../../loops/build.ts';
 import type { Address, Buffer, Elem, Index, Mark, Stmt } from '../../loops/types.ts';
-import { fillRows, widenRows } from './gemm.ts';
+import { fillRows, widened, widenRows } from './gemm.ts';
 import { shapeOf } from './kernel.ts';
+import { collapse } from './nest.ts';
 import type { Value } from '../../ir/graph.ts';
-import type { Target } from './target.ts';
+import { vectorLanes, type Target } from './target.ts';
 
 export interface WindowAttrs {
   readonly strides: readonly number[];
@@ -38,14 +39,21 @@ export interface Band {
   readonly rows: number;
   readonly row: number;
   readonly slack: number;
+  /** where windows move by two pixels and neighbouring windows are read side by side: elements of the even pixels of a row, which the odd ones follow; else null */
+  readonly even: number | null;
 }
-/** `least` output rows share a band, however long they are. */
-export const bandOf = (w: WindowShape, e: Elem, slack: number, { blockBytes }: Target, least = 1): Band => {
-  const row = (w.pads[1] + w.width + w.pads[3]) * w.channels;
+/** Where pixel `pixel` of a row of the band begins, the border counted. */
+export const placeInRow = (pixel: number, channels: number, even: number | null): number =>
+  (even === null ? pixel * channels : (pixel % 2) * even + Math.floor(pixel / 2) * channels);
+/** `least` output rows share a band, however long they are; `parted`: even pixels of a row stand before odd ones. */
+export const bandOf = (w: WindowShape, e: Elem, slack: number, { blockBytes }: Target, least = 1, parted = false): Band => {
+  const pixels = w.pads[1] + w.width + w.pads[3];
+  const even = parted ? Math.ceil(pixels / 2) * w.channels : null;
+  const row = even === null ? pixels * w.channels : 2 * even;
   const rowsFor = (block: number): number => (block - 1) * w.strides[0] + (w.kernel[0] - 1) * w.dilations[0] + 1;
   let block = Math.min(w.outHeight, least);
   while (block < w.outHeight && rowsFor(block + 1) * row * bytesOf(e) <= blockBytes) block++;
-  return { e, block, rows: rowsFor(block), row, slack };
+  return { e, block, rows: rowsFor(block), row, slack, even };
 };
 export const bandLength = ({ rows, row, slack }: Band): number => rows * row + slack;
 
@@ -79,7 +87,16 @@ export const overBlocks = (w: WindowShape, band: Band, source: Buffer, into: Buf
   const rowsAt = (first: number): number => Math.min(band.block, outHeight - first);
   const classOf = (first: number): string => JSON.stringify([rowsAt(first), coverOf(first, rowsAt(first))]);
   const gap = (count: number, row: number): readonly Stmt[] =>
-    (count === 0 ? [] : fillRows(at(into, row * band.row + left), count, run, band.row, fill, target));
+    (count === 0 ? [] : band.even === null ? fillRows(at(into, row * band.row + left), count, run, band.row, fill, target) : fillRows(at(into, row * band.row), count, band.row, band.row, fill, target));
+  /** `rows` rows of the image into the band, from row `to` of it on */
+  const copied = (from: Address, to: number, rows: number): readonly Stmt[] => {
+    if (band.even === null) return widenRows(from, at(into, to * band.row + left), rows, run, run, band.row, 0, target);
+    const lanes = Math.min(vectorLanes(target, into.e), 2 ** Math.floor(Math.log2(channels)));
+    return list(Math.min(2, width), (first) => widened(
+      moved(from, first * channels), at(into, to * band.row + placeInRow(pads[1] + first, channels, band.even)),
+      collapse([rows, Math.ceil((width - first) / 2), channels], [[run, 2 * channels, 1], [band.row, channels, 1]]), lanes, 0,
+    )).flat();
+  };
   const stmts: Stmt[] = [];
   for (let i = 0; i < starts.length;) {
     let end = i + 1;
@@ -88,14 +105,14 @@ export const overBlocks = (w: WindowShape, band: Band, source: Buffer, into: Buf
     const { above, inside, below } = coverOf(first, rows);
     const b = index('block', count);
     const from = (first * strides[0] - pads[0] + above) * run;
-    const copy = inside === 0 ? []
-      : widenRows(at(source, from, sample, [b, band.block * strides[0] * run]), at(into, above * band.row + left), inside, run, run, band.row, 0, target);
+    const copy = inside === 0 ? [] : copied(at(source, from, sample, [b, band.block * strides[0] * run]), above, inside);
     const border = [...gap(above, 0), ...gap(below, above + inside)];
     stmts.push(loop(b, [...border, ...copy, ...body({ rows, first, terms: [[n, outHeight], [b, band.block]] })], mark));
     i = end;
   }
-  const sides = [[0, left], [left + run, pads[3] * channels]].filter(([, length]) => length > 0)
-    .flatMap(([offset, length]) => fillRows(at(into, offset), band.rows, length, band.row, fill, target));
+  const borders = band.even === null ? [[0, left], [left + run, pads[3] * channels]]
+    : [...list(pads[1], (i) => i), ...list(pads[3], (i) => pads[1] + width + i)].map((pixel) => [placeInRow(pixel, channels, band.even), channels]);
+  const sides = borders.filter(([, length]) => length > 0).flatMap(([offset, length]) => fillRows(at(into, offset), band.rows, length, band.row, fill, target));
   const slack = band.slack === 0 ? [] : fillRows(at(into, band.rows * band.row), 1, band.slack, band.slack, 0, target);
   return [...sides, ...slack, loop(n, stmts)];
 };

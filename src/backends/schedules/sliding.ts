@@ -6,8 +6,8 @@
  *
  *     joined taps of 3×3:  (00 10) (01 11) (02 12)   (20 21) (–– 22)      the last two are vectors of neighbouring pixels of one row
  *
- * Few channels leave wide vectors empty. Where they divide a vector and the window moves by one pixel, neighbouring pixels stand side by
- * side in it instead, each with the same weights; every window then loads all of its columns.
+ * Few channels leave wide vectors empty. Where they divide a vector, neighbouring pixels stand side by side in it instead, each with the same
+ * weights; every window then loads all of its columns. Windows that move by two pixels read rows in which even pixels stand before odd ones.
  *
  * Interleaving and packing work per 16 bytes, and the second undoes the order that the first leaves behind: lane l of sum v is channel
  * 4·V·⌊l/4⌋ + 4·v + l mod 4 of the block, V sums in all, and the packed codes stand in order. Weights and constants follow the lanes.
@@ -16,7 +16,7 @@ import { at, broadcast, buffer, bytesOf, convert, dot, fn, index, list, load, lo
 import type { Contents, Elem, Expr, Fn, Index, Stmt, Var } from '../../loops/types.ts';
 import { emptyLike } from './kernel.ts';
 import { makeRescale, rescaled, tableEntry, type RescaleClass } from './rescale.ts';
-import type { WindowShape } from './rows.ts';
+import { placeInRow, type WindowShape } from './rows.ts';
 import type { Target } from './target.ts';
 import { inLaneOrder } from './words.ts';
 
@@ -29,6 +29,8 @@ export interface SlidingShape {
   readonly target: Target;
   /** pixels side by side in a vector; 1: channels alone fill it */
   readonly merged: number;
+  /** as in a band (rows.ts) */
+  readonly even: number | null;
 }
 
 /** How many taps a dot product joins, which is also how many vectors of sums a block has. */
@@ -50,7 +52,7 @@ export const slides = (target: Target, x: Elem, { channels, strides, dilations, 
   if (target.lanes === 1 || !(x === 'i8' || (x === 'u8' && target.quads !== 'i8')) || kind !== 'one' || (code !== 'i8' && code !== 'u8')) return null;
   const joint = jointOf(target);
   const widest = joint * target.lanes;
-  if (strides[1] === 1 && dilations[1] === 1 && widest % channels === 0 && channels * joint <= widest && outWidth * channels >= widest) return widest / channels;
+  if (strides[1] <= 2 && dilations[1] === 1 && widest % channels === 0 && channels * joint <= widest && outWidth * channels >= widest) return widest / channels;
   return channels >= leastChannels(target) ? 1 : null;
 };
 /** What belongs to each channel, for channels of several pixels side by side. */
@@ -130,7 +132,7 @@ export const packSliding = (weights: Int8Array, channels: number, kernel: readon
 };
 
 /** One row of output pixels. `rebased`: rows hold code + 128 and sums begin at −128·Σw. */
-export const slidingRow = (name: string, { window, x: codes, bandRow, rescale: ending, target, merged, rebased }: SlidingShape & { readonly rebased: boolean }): Fn => {
+export const slidingRow = (name: string, { window, x: codes, bandRow, even, rescale: ending, target, merged, rebased }: SlidingShape & { readonly rebased: boolean }): Fn => {
   const { kernel: [kh, kw], dilations, stride, outWidth, channels } = window;
   const joint = jointOf(target);
   const stored = slidingElem(target, codes);
@@ -138,7 +140,10 @@ export const slidingRow = (name: string, { window, x: codes, bandRow, rescale: e
   const { all: bundles, groups, last } = bundlesOf([kh, kw], joint);
   const blocks = blocksOf(merged * channels, target);
   const length = blocks.reduce((sum, { lanes }) => sum + lanes * joint, 0);
-  const reach = (kh - 1) * dilations[0] * bandRow + ((outWidth - 1) * stride + (kw - 1) * dilations[1] + 1) * channels;
+  /** pixels of the rows from one output to the next, and from the first column of a window to column x */
+  const step = even === null ? stride : 1;
+  const columnAt = (x: number): number => placeInRow(x * dilations[1], channels, even) / channels;
+  const reach = (kh - 1) * dilations[0] * bandRow + Math.max(...list(kw, (x) => (outWidth - 1) * step + columnAt(x) + 1)) * channels;
   const result = buffer('out', ending.out, outWidth * channels, 'out');
   const rows = buffer('rows', stored, reach, 'in');
   const weights = buffer('w', slidingWeights(target), length * bundles.length * joint, 'const');
@@ -205,7 +210,7 @@ export const slidingRow = (name: string, { window, x: codes, bandRow, rescale: e
     const across = (terms: readonly (readonly [Index, number])[], by: number): (readonly [Index, number])[] => terms.map(([i, size]) => [i, size * by * channels]);
     if (!slide) {
       const windowAt = (pixel: number, terms: readonly (readonly [Index, number])[]): readonly Stmt[] =>
-        [...columns.flatMap((column, x) => fill(column, x === 0 ? null : columns[x - 1], pixel * stride + x * dilations[1], across(terms, stride))), ...output(columns, pixel, terms)];
+        [...columns.flatMap((column, x) => fill(column, x === 0 ? null : columns[x - 1], pixel * step + columnAt(x), across(terms, step))), ...output(columns, pixel, terms)];
       const p = index('pixel', Math.floor(outWidth / merged));
       // the last pixels of a row end with it
       const rest = outWidth % merged === 0 ? [] : windowAt(outWidth - merged, []);
