@@ -7,7 +7,7 @@
  *     joined taps of 3×3:  (00 10) (01 11) (02 12)   (20 21) (–– 22)      the last two are vectors of neighbouring pixels of one row
  *
  * Few channels leave wide vectors empty. Where they divide a vector, neighbouring pixels stand side by side in it instead, each with the same
- * weights; every window then loads all of its columns. Windows that move by two pixels read rows in which even pixels stand before odd ones.
+ * weights, and few or none of the columns serve the next. Windows that move by two pixels read rows in which even pixels stand before odd ones.
  *
  * Interleaving and packing work per 16 bytes, and the second undoes the order that the first leaves behind: lane l of sum v is channel
  * 4·V·⌊l/4⌋ + 4·v + l mod 4 of the block, V sums in all, and the packed codes stand in order. Weights and constants follow the lanes.
@@ -45,14 +45,13 @@ const leastChannels = (target: Target): number => 4 * jointOf(target);
 
 /**
  * Pixels side by side in a vector if a layer can be computed this way, which takes codes of one byte, no second operand, and enough
- * channels or pixels; null if it cannot. Loading columns again pays for pixels that fill the vector at least as often as a dot product
- * has taps: the rescale, which takes most of the time, is then done that much more rarely.
+ * channels or pixels; null if it cannot. The rescale takes most of the time: whole vectors of it pay for columns that are loaded again.
  */
 export const slides = (target: Target, x: Elem, { channels, strides, dilations, outWidth }: WindowShape, { kind, code }: RescaleClass): number | null => {
   if (target.lanes === 1 || !(x === 'i8' || (x === 'u8' && target.quads !== 'i8')) || kind !== 'one' || (code !== 'i8' && code !== 'u8')) return null;
   const joint = jointOf(target);
   const widest = joint * target.lanes;
-  if (strides[1] <= 2 && dilations[1] === 1 && widest % channels === 0 && channels * joint <= widest && outWidth * channels >= widest) return widest / channels;
+  if (strides[1] <= 2 && dilations[1] === 1 && widest % channels === 0 && channels * 2 <= widest && outWidth * channels >= widest) return widest / channels;
   return channels >= leastChannels(target) ? 1 : null;
 };
 /** What belongs to each channel, for channels of several pixels side by side. */
@@ -153,7 +152,9 @@ export const slidingRow = (name: string, { window, x: codes, bandRow, even, resc
   const shift = rescale.values[0];
   const shiftedBy = ending.preShifted || ending.drops ? rescale.values[1] : null;
   const [low, high] = rescale.values.slice(-2);
-  const slide = stride === 1 && dilations[1] === 1 && merged === 1;
+  const slide = stride === 1 && dilations[1] === 1;
+  /** columns of merged pixels that those after them read too */
+  const shared = slide ? Math.max(0, kw - merged) : 0;
   /** whether a row stays near the core while block after block passes over it */
   const near = outWidth * stride * channels * kh * bytesOf(stored) <= NEAR;
 
@@ -208,13 +209,27 @@ export const slidingRow = (name: string, { window, x: codes, bandRow, even, resc
       return [...totals, ...products, set(codes, limited), store(to, rescale.table === null ? codes : tableEntry(rescale.table, codes))];
     };
     const across = (terms: readonly (readonly [Index, number])[], by: number): (readonly [Index, number])[] => terms.map(([i, size]) => [i, size * by * channels]);
-    if (!slide) {
-      const windowAt = (pixel: number, terms: readonly (readonly [Index, number])[]): readonly Stmt[] =>
-        [...columns.flatMap((column, x) => fill(column, x === 0 ? null : columns[x - 1], pixel * step + columnAt(x), across(terms, step))), ...output(columns, pixel, terms)];
-      const p = index('pixel', Math.floor(outWidth / merged));
+    const filled = (from: number, pixel: number, terms: readonly (readonly [Index, number])[], to = kw): readonly Stmt[] =>
+      list(to - from, (i) => fill(columns[from + i], from + i === 0 ? null : columns[from + i - 1], pixel * step + columnAt(from + i), across(terms, step))).flat();
+    if (merged > 1) {
+      const p = index('pixels', Math.floor(outWidth / merged));
+      const terms = [[p, merged]] as const;
+      // columns that the next pixels read as well go on from place to place
+      const onward = list(shared, (x) => {
+        const [to, from] = [columns[x], columns[x + merged]];
+        return [
+          ...to.joined.map((v, i) => set(v, from.joined[i])), ...(last === null ? [] : [set(to.lone, from.lone)]),
+          ...(last === null || x + 1 === shared ? [] : to.paired.map((v, i) => set(v, from.paired[i]))),
+        ];
+      }).flat();
       // the last pixels of a row end with it
-      const rest = outWidth % merged === 0 ? [] : windowAt(outWidth - merged, []);
-      return near || merged > 1 ? [loop(block, [...kept, loop(p, windowAt(0, [[p, merged]])), ...rest])] : [loop(p, [loop(block, [...kept, ...windowAt(0, [[p, 1]])])])];
+      const rest = outWidth % merged === 0 ? [] : [...filled(0, outWidth - merged, []), ...output(columns, outWidth - merged, [])];
+      return [loop(block, [...kept, ...filled(0, 0, [], shared), loop(p, [...filled(shared, 0, terms), ...output(columns, 0, terms), ...onward]), ...rest])];
+    }
+    if (!slide) {
+      const p = index('pixel', outWidth);
+      const body = [...filled(0, 0, [[p, 1]]), ...output(columns, 0, [[p, 1]])];
+      return near ? [loop(block, [...kept, loop(p, body)])] : [loop(p, [loop(block, [...kept, ...body])])];
     }
     // kw pixels at a time, so that columns change their places without moving
     const whole = Math.floor(outWidth / kw);
