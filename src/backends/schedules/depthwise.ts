@@ -152,7 +152,7 @@ const depthwiseFn = ({ share }: ScheduleContext) => (name: string, shape: Shape)
       out, at(rows, 0, [r, w.strides[0] * band.row]), weights.codes, ...(scalar ? [sums] : []),
       ...rescale.buffers.map((one) => (one === rescale.y ? moved(at(one), out.offset, ...out.terms) : at(one))),
     ], [], rescale.values)])];
-  }, markFor(pixels * channels * taps));
+  }, markFor(pixels * channels * taps, target));
   return fn(name, { buffers: [result, source, ...weights.buffers, rows, ...(scalar ? [sums] : []), ...rescale.buffers], values: rescale.values }, [...weights.setup, ...body]);
 };
 
@@ -174,7 +174,7 @@ const slidingFn = (share: ScheduleContext['share'], name: string, shape: Shape, 
     const r = index('row', block.rows);
     const perRow = w.outWidth * channels;
     return [loop(r, [call(row, [inResult(result, block, 0, perRow, [[r, perRow]]), at(rows, 0, [r, w.strides[0] * band.row]), weights.codes, ...constants], [], row.values)])];
-  }, markFor(pixels * channels * w.kernel[0] * w.kernel[1]));
+  }, markFor(pixels * channels * w.kernel[0] * w.kernel[1], target));
   return fn(name, { buffers: [result, source, ...weights.buffers, ...constants.slice(0, count), rows, ...constants.slice(count)], values: row.values }, [...weights.setup, ...body]);
 };
 
