@@ -13,7 +13,7 @@ import { joined } from '../dist/bench/side.js';
 import { relaxedSimd, simd128 } from '../dist/backends/schedules/target.js';
 import { cSteps, variantsHere, wasmSteps } from '../dist/bench/sides.js';
 import { root } from './models.mjs';
-import { kernelTable, readSpeed, writeSpeed } from './speed-page.mjs';
+import { kernelTable, readSpeed, withKernels, writeSpeed } from './speed-page.mjs';
 
 const { values: options } = parseArgs({ options: { ms: { type: 'string', default: '200' }, rounds: { type: 'string', default: '5' }, only: { type: 'string', default: '' }, json: { type: 'boolean' } } });
 const [ms, rounds] = [Number(options.ms), Number(options.rounds)];
@@ -67,7 +67,7 @@ const report = {
 if (options.json) process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
 else {
   const before = readSpeed();
-  if (options.only === '') writeSpeed({ ...before, kernels: report });
+  if (options.only === '') writeSpeed(withKernels(before, report));
   else if (before.kernels !== null) writeSpeed({ ...before, kernels: { ...before.kernels, rows: [...before.kernels.rows.filter(({ instructions }) => !instructions.includes(options.only)), ...report.rows] } });
   process.stdout.write(`${kernelTable(report)}\n`);
 }

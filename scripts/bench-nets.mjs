@@ -20,7 +20,7 @@ import { compete, measureLimits, programLineMs, timeLayers } from '../dist/bench
 import { compiledC, compiledWasm, findPeer, inRuntime, peerNames, variantsHere, wasmOnThreads } from '../dist/bench/sides.js';
 import { root } from './models.mjs';
 import { modelOf, nets } from './nets.mjs';
-import { readSpeed, writeSpeed, writeWords } from './speed-page.mjs';
+import { readSpeed, withNet, writeSpeed, writeWords } from './speed-page.mjs';
 
 const { values: options } = parseArgs({ options: {
   only: { type: 'string' }, threads: { type: 'string' }, words: { type: 'boolean' }, again: { type: 'boolean' }, fresh: { type: 'boolean' }, ms: { type: 'string', default: '300' }, rounds: { type: 'string', default: '5' }, starts: { type: 'string', default: '3' },
@@ -164,7 +164,7 @@ const inWords = async (name) => {
   return { found, load: { before, after: currentLoad() }, lowbitc: version, machine: thisMachine(), day: dayOf(new Date()) };
 };
 
-const speed = readSpeed();
+let speed = readSpeed();
 if (options.words) {
   for (const name of Object.keys(nets)) {
     if (only?.includes(name) === false) continue;
@@ -187,7 +187,7 @@ const [today, { cpu }] = [dayOf(new Date()), thisMachine()];
 const isTimed = (net) => net !== undefined && net.day === today && net.machine.cpu === cpu;
 for (const name of Object.keys(nets)) {
   if (only ? !only.includes(name) : isTimed(speed.nets[name]) && !options.again) continue;
-  speed.nets[name] = await measure(name);
+  speed = withNet(speed, name, await measure(name));
   writeSpeed(speed);
 }
 writeSpeed(speed);

@@ -5,7 +5,22 @@ import { root } from './models.mjs';
 
 const store = join(root, 'docs', 'measured', 'speed.json');
 const file = join(root, 'docs', 'speed.md');
-export const readSpeed = () => ({ nets: {}, words: {}, kernels: null, ...(existsSync(store) ? JSON.parse(readFileSync(store, 'utf8')) : {}) });
+export const readSpeed = () => ({ nets: {}, words: {}, kernels: null, others: {}, ...(existsSync(store) ? JSON.parse(readFileSync(store, 'utf8')) : {}) });
+/** What was measured on another processor goes to a place of its own before it is measured here. */
+const moved = (speed, machine, own) => {
+  const { nets = {}, kernels = null } = speed.others[machine.cpu] ?? {};
+  return { ...speed.others, [machine.cpu]: own({ nets, kernels }) };
+};
+export const withNet = (speed, name, net) => {
+  const old = speed.nets[name];
+  const others = old === undefined || old.machine.cpu === net.machine.cpu ? speed.others
+    : moved(speed, old.machine, (other) => ({ ...other, nets: { ...other.nets, [name]: { macs: old.macs, instructions: old.instructions, results: old.results, lineMs: old.lineMs, goal: old.goal, day: old.day } } }));
+  return { ...speed, nets: { ...speed.nets, [name]: net }, others };
+};
+export const withKernels = (speed, kernels) => {
+  const old = speed.kernels;
+  return { ...speed, kernels, others: old === null || old.machine.cpu === kernels.machine.cpu ? speed.others : moved(speed, old.machine, (other) => ({ ...other, kernels: old })) };
+};
 const keep = (speed) => {
   mkdirSync(dirname(store), { recursive: true });
   writeFileSync(store, `${JSON.stringify(speed, null, 1)}\n`);
@@ -89,7 +104,8 @@ The WebAssembly of \`--target wasm:threads\` does the same with workers on one s
 (others have one thread). The plain target keeps its memory inside and runs on one thread.
 ${rows.length === 0 ? '' : `
 All in turns; load average in the last column. Threads of OpenMP wait for each other awake for a while, as is its default: on a quiet machine that is fastest. Where other programs
-hold the cores that they wait for, \`OMP_WAIT_POLICY=passive\` lets them sleep instead, which lengthens small layers most. Small nets have too little in a layer to share.
+hold the cores that they wait for, \`OMP_WAIT_POLICY=passive\` lets them sleep instead, which lengthens small layers most. Workers of WebAssembly look out for
+a tenth of a millisecond or two before they sleep. Small nets have too little in a layer to share.
 
 ${table(['net', 'target', 'threads', 'one thread, best ms', 'best ms', 'median', 'faster', 'load'], '---|---|--:|--:|--:|--:|--:|--:', rows)}
 `}`;
@@ -142,17 +158,40 @@ ${Object.keys(sides).map((target) => {
 }).filter((text) => text !== '').join('\n\n')}
 `;
 
+/** The best times of one side and of its peers, and how often it is as fast. */
+const ratioOf = (net, target) => {
+  const own = of(net, target);
+  const peers = ['float', 'int8'].map((form) => of(net, `${sides[target].peer} ${form}`)).filter((side) => side !== undefined);
+  return own === undefined || peers.length === 0 ? null : { own, ratio: Math.min(...peers.map(({ bestMs }) => bestMs)) / own.bestMs };
+};
+/** Nets and kernels as they were timed on other processors. */
+const elsewhere = (others) => Object.entries(others).map(([cpu, { nets, kernels }]) => {
+  const rows = Object.entries(nets).map(([name, net]) => [name, ...Object.keys(sides).flatMap((target) => {
+    const found = ratioOf(net, target);
+    return found === null ? ['–', '–', '–', '–'] : [ms(found.own.bestMs), net.lineMs[target] === null ? '–' : percent(net.lineMs[target] / found.own.bestMs), times(found.ratio), `≥ ${net.goal[target]}`];
+  })]);
+  const [{ instructions, day } = {}] = Object.values(nets);
+  return `## On another processor: ${cpu}
+
+Timed in the same way${instructions === undefined ? '' : ` (${instructions}; ${day})`}: the ratio is that to the faster of both peers.
+${rows.length === 0 ? '' : `
+${table(['net', 'C best ms', 'of the line', 'ratio', 'goal', 'WASM best ms', 'of the line', 'ratio', 'goal'], '---|--:|--:|--:|--:|--:|--:|--:|--:', rows)}
+`}${kernels === null ? '' : `
+Limits of kernels there: ${limitList([...kernels.limits.cpu, ...kernels.limits.wasm])}.
+
+${kernelTable({ rows: kernels.rows.filter((found) => goalOf(found) !== '') })}
+`}`;
+}).join('\n');
+
 /** Where a ratio is below its goal: how much of the time lies beyond the line, and in which steps. */
 const shortfalls = (nets) => {
-  const rows = Object.entries(sides).flatMap(([target, { peer, name }]) => Object.entries(nets).flatMap(([net, found]) => {
-    const own = of(found, target);
-    const peers = ['float', 'int8'].map((form) => of(found, `${peer} ${form}`)).filter((side) => side !== undefined);
-    if (own === undefined || peers.length === 0) return [];
-    const ratio = Math.min(...peers.map(({ bestMs }) => bestMs)) / own.bestMs;
-    if (ratio >= found.goal[target]) return [];
+  const rows = Object.entries(sides).flatMap(([target, { name }]) => Object.entries(nets).flatMap(([net, found]) => {
+    const timed = ratioOf(found, target);
+    if (timed === null || timed.ratio >= found.goal[target]) return [];
+    const { own, ratio } = timed;
     const line = found.lineMs[target];
     const steps = (found.layers[target] ?? []).map(({ what, bestMs, share }) => `${what} (${ms(bestMs * (1 - Math.min(1, share ?? 0)))})`);
-    return [[`${net}, ${name}`, times(ratio), `≥ ${found.goal[target]}`, line === null ? '–' : times(Math.min(...peers.map(({ bestMs }) => bestMs)) / line), steps.join('; ')]];
+    return [[`${net}, ${name}`, times(ratio), `≥ ${found.goal[target]}`, line === null ? '–' : times((ratio * own.bestMs) / line), steps.join('; ')]];
   }));
   if (rows.length === 0) return '';
   return `## Where a ratio falls short
@@ -195,7 +234,7 @@ const machines = (nets) => {
   return [...found].map(([text, list]) => `- ${text}. Load average before and after: ${list.join(', ')}.`).join('\n');
 };
 
-const page = ({ nets, words: inWords, kernels }) => {
+const page = ({ nets, words: inWords, kernels, others }) => {
   const last = Object.values(nets).at(-1);
   return `# Speed
 
@@ -224,5 +263,6 @@ Each alone and over and over, codes of 8 bits, with the exact rescale to bytes, 
 Limits: ${limitList([...kernels.limits.cpu, ...kernels.limits.wasm])}.
 
 ${kernelTable(kernels)}
-`}`;
+`}${Object.keys(others).length === 0 ? '' : `
+${elsewhere(others)}`}`;
 };
