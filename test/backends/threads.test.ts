@@ -18,7 +18,8 @@ import { evaluateGraph } from '../../src/ir/evaluate.ts';
 import type { Graph, Value } from '../../src/ir/graph.ts';
 import { linearAcc } from '../../src/ir/ops/kernel-accumulate.ts';
 import { requantize, requantizeAdd } from '../../src/ir/ops/kernel-requantize.ts';
-import { functionsOf, isShared } from '../../src/loops/walk.ts';
+import type { Stmt } from '../../src/loops/types.ts';
+import { functionsOf, isShared, visitStatements } from '../../src/loops/walk.ts';
 import { Dice, randomCodes, sceneOf } from './kernel-cases.ts';
 
 const conv = (size: number, channels: number, outputs: number, group = 1, batch = 1): Kernel['shape'] =>
@@ -88,6 +89,18 @@ describe('steps that threads share', () => {
     for (const target of [portableC, avx2, avx512vnni, neonDot, simd128]) {
       expect(kernels.filter((kernel) => !sharesWork(kernel, target)), target.name).toEqual([]);
       expect(sharesWork(small, target)).toBe(false);
+    }
+  });
+  it('hold no loop that is shared within one that is', () => {
+    const within = (body: readonly Stmt[]): readonly string[] => {
+      const found: string[] = [];
+      visitStatements(body, (stmt) => { if ((stmt.s === 'for' && stmt.mark === 'parallel') || (stmt.s === 'call' && isShared(stmt.fn))) found.push(stmt.s); });
+      return found;
+    };
+    for (const target of [portableC, avx2, avx512vnni, neonDot, simd128]) for (const kernel of kernels) {
+      for (const { body } of functionsOf(lower(programOf(kernelGraph(kernel)), target).loops.body)) {
+        visitStatements(body, (stmt) => { if (stmt.s === 'for' && stmt.mark === 'parallel') expect(within(stmt.body), `${JSON.stringify(kernel.shape)}, ${target.name}`).toEqual([]); });
+      }
     }
   });
   it('a program of small steps has no option for threads', () => {
