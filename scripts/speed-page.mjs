@@ -52,6 +52,13 @@ const sides = {
   wasm: { title: 'WebAssembly in Node against onnxruntime-web', peer: 'onnxruntime-web', name: 'WASM' },
 };
 
+/** What was timed of one side and of its peers, and how often as fast the side is as the faster of them; null where one is missing. */
+const ratioOf = (net, target) => {
+  const own = of(net, target);
+  const peers = ['float', 'int8'].map((form) => of(net, `${sides[target].peer} ${form}`)).filter((side) => side !== undefined);
+  return own === undefined || peers.length === 0 ? null : { own, ratio: Math.min(...peers.map(({ bestMs }) => bestMs)) / own.bestMs };
+};
+
 const versus = (nets, target) => {
   const { title, peer, name } = sides[target];
   const entries = Object.entries(nets).filter(([, net]) => of(net, target) !== undefined);
@@ -59,8 +66,7 @@ const versus = (nets, target) => {
   const rows = entries.map(([net, found]) => {
     const own = of(found, target);
     const [float, int8] = ['float', 'int8'].map((form) => of(found, `${peer} ${form}`));
-    const fastest = [float, int8].filter((side) => side !== undefined).map(({ bestMs }) => bestMs);
-    const ratio = fastest.length === 0 ? null : Math.min(...fastest) / own.bestMs;
+    const { ratio } = ratioOf(found, target) ?? { ratio: null };
     const byCpu = [own, float, int8].every((side) => side?.cpuMs) ? Math.min(float.cpuMs, int8.cpuMs) / own.cpuMs : null;
     const line = found.lineMs[target];
     return [
@@ -158,12 +164,6 @@ ${Object.keys(sides).map((target) => {
 }).filter((text) => text !== '').join('\n\n')}
 `;
 
-/** The best times of one side and of its peers, and how often it is as fast. */
-const ratioOf = (net, target) => {
-  const own = of(net, target);
-  const peers = ['float', 'int8'].map((form) => of(net, `${sides[target].peer} ${form}`)).filter((side) => side !== undefined);
-  return own === undefined || peers.length === 0 ? null : { own, ratio: Math.min(...peers.map(({ bestMs }) => bestMs)) / own.bestMs };
-};
 /** Nets and kernels as they were timed on other processors. */
 const elsewhere = (others) => Object.entries(others).map(([cpu, { nets, kernels }]) => {
   const rows = Object.entries(nets).map(([name, net]) => [name, ...Object.keys(sides).flatMap((target) => {

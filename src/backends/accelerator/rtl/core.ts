@@ -1,10 +1,10 @@
 /** The core around its parts: queues, semaphores, memories, the clock, and the registers `done`, `error` and `cycles`. */
-import { engines, chipMemories, type ChipMemory } from '../isa.ts';
+import { engines, type ChipMemory } from '../isa.ts';
 import { formats, MASK_BITS, OP_BITS, WORD_BITS } from '../encode.ts';
 import type { Machine } from '../machine.ts';
 import { arrayText } from './array.ts';
 import { buffersText } from './buffers.ts';
-import { coreOps, errorConstants, instructionBits, mostLanes, wideLanes } from './declaration.ts';
+import { coreOps, errorConstants, instructionBits, memoryIndex, mostLanes, wideLanes } from './declaration.ts';
 import { loaderText, storerText, walkerText } from './movement.ts';
 import { queueText, sequencerText } from './sequencer.ts';
 import { vectorText } from './vector.ts';
@@ -13,7 +13,6 @@ import { vectorText } from './vector.ts';
 const TOKEN_BITS = 8;
 const E = engines.length;
 const longest = WORD_BITS * Math.max(...coreOps.map((op) => formats[op].words));
-const index = (name: ChipMemory): number => chipMemories.indexOf(name);
 
 const engineWires = (): string => engines.map((engine, e) => `\
   wire [${instructionBits(engine) - 1}:0] head_${engine};
@@ -29,7 +28,7 @@ export const coreText = (machine: Machine): string => {
   const { array: { rows: R, columns: C }, dma: { bytesPerCycle: B }, vector: { lanes: V } } = machine;
   const L = mostLanes(machine);
   const H = Math.max(1, wideLanes(machine));
-  const mover = (memory: ChipMemory): string => `    .mv_on(move_memory == ${index(memory)} ? move_on : ${B}'d0), .mv_addresses(move_addresses), .mv_data(write_data)`;
+  const mover = (memory: ChipMemory): string => `    .mv_on(move_memory == ${memoryIndex(memory)} ? move_on : ${B}'d0), .mv_addresses(move_addresses), .mv_data(write_data)`;
   const operand = (name: 'x' | 'y'): string => `\
   wire [${V - 1}:0] ${name}_on;
   wire [1:0] ${name}_memory;
@@ -98,7 +97,7 @@ ${engineWires()}
   wire [${8 * B - 1}:0] store_from_abuf, store_from_obuf;
   lb1_storer storer (
     .clk(clk), .clear(clear), .work(work[${engines.indexOf('ST')}]), .head(head_ST), .last(last[${engines.indexOf('ST')}]), .error(error_ST), .ends(ended), .outside_bytes(outside_bytes),
-    .read_on(store_on), .read_memory(store_memory), .read_addresses(store_addresses), .read_data(store_memory == ${index('OBUF')} ? store_from_obuf : store_from_abuf),
+    .read_on(store_on), .read_memory(store_memory), .read_addresses(store_addresses), .read_data(store_memory == ${memoryIndex('OBUF')} ? store_from_obuf : store_from_abuf),
     .write_valid(write_valid), .write_address(write_address), .write_count(write_count), .write_data(write_data), .write_done(write_done),
     .move_on(move_on), .move_memory(move_memory), .move_addresses(move_addresses)
   );
@@ -132,8 +131,8 @@ ${operand('y')}
   wire [31:0] total_address, total_data;
   lb1_vector vector (
     .clk(clk), .clear(clear), .work(work[${engines.indexOf('VE')}]), .head(head_VE), .last(last[${engines.indexOf('VE')}]), .error(error_VE),
-    .x_on(x_on), .x_memory(x_memory), .x_bytes(x_bytes), .x_addresses(x_addresses), .x_data(x_memory == ${index('OBUF')} ? x_from_obuf : x_from_abuf),
-    .y_on(y_on), .y_memory(y_memory), .y_bytes(y_bytes), .y_addresses(y_addresses), .y_data(y_memory == ${index('OBUF')} ? y_from_obuf : y_from_abuf),
+    .x_on(x_on), .x_memory(x_memory), .x_bytes(x_bytes), .x_addresses(x_addresses), .x_data(x_memory == ${memoryIndex('OBUF')} ? x_from_obuf : x_from_abuf),
+    .y_on(y_on), .y_memory(y_memory), .y_bytes(y_bytes), .y_addresses(y_addresses), .y_data(y_memory == ${memoryIndex('OBUF')} ? y_from_obuf : y_from_abuf),
     .records_on(records_on), .records_addresses(records_addresses), .records_data(records_data),
     .fine_on(fine_on), .fine_bytes(fine_bytes), .fine_addresses(fine_addresses), .fine_data(fine_data),
     .coarse_on(coarse_on), .coarse_addresses(coarse_addresses), .coarse_data(coarse_data),
@@ -143,32 +142,32 @@ ${operand('y')}
 
   // ---- memories
   lb1_abuf abuf (
-    .clk(clk), .x_on(x_memory == ${index('ABUF')} ? x_on : ${V}'d0), .x_addresses(x_addresses), .x_bytes(x_bytes), .x_data(x_from_abuf),
-    .y_on(y_memory == ${index('ABUF')} ? y_on : ${V}'d0), .y_addresses(y_addresses), .y_bytes(y_bytes), .y_data(y_from_abuf),
-    .st_on({${B}{store_on && store_memory == ${index('ABUF')}}}), .st_addresses(store_addresses), .st_data(store_from_abuf),
+    .clk(clk), .x_on(x_memory == ${memoryIndex('ABUF')} ? x_on : ${V}'d0), .x_addresses(x_addresses), .x_bytes(x_bytes), .x_data(x_from_abuf),
+    .y_on(y_memory == ${memoryIndex('ABUF')} ? y_on : ${V}'d0), .y_addresses(y_addresses), .y_bytes(y_bytes), .y_data(y_from_abuf),
+    .st_on({${B}{store_on && store_memory == ${memoryIndex('ABUF')}}}), .st_addresses(store_addresses), .st_data(store_from_abuf),
     .a_on(a_on), .a_nibbles(a_nibbles), .a_channelwise(a_channelwise), .a_used(w_lanes), .a_lanes(a_lanes), .a_rows(a_rows), .a_steps(a_steps), .a_data(a_data), .a_more(a_more), .a_high(a_high),
-    .ld_on(load_memory == ${index('ABUF')} ? load_on : ${B}'d0), .ld_addresses(load_addresses), .ld_data(load_data),
+    .ld_on(load_memory == ${memoryIndex('ABUF')} ? load_on : ${B}'d0), .ld_addresses(load_addresses), .ld_data(load_data),
 ${mover('ABUF')},
-    .z_on(z_memory == ${index('ABUF')} ? z_on : ${V}'d0), .z_addresses(z_addresses), .z_bytes(z_bytes), .z_nibbles(z_nibbles), .z_data(z_data)
+    .z_on(z_memory == ${memoryIndex('ABUF')} ? z_on : ${V}'d0), .z_addresses(z_addresses), .z_bytes(z_bytes), .z_nibbles(z_nibbles), .z_data(z_data)
   );
   lb1_wbuf wbuf (
     .clk(clk), .w_on(w_on), .w_lanes(w_lanes), .w_channels(w_channels), .w_columns(w_columns), .w_steps(w_steps), .w_data(w_data),
-    .ld_on(load_memory == ${index('WBUF')} ? load_on : ${B}'d0), .ld_addresses(load_addresses), .ld_data(load_data),
+    .ld_on(load_memory == ${memoryIndex('WBUF')} ? load_on : ${B}'d0), .ld_addresses(load_addresses), .ld_data(load_data),
 ${mover('WBUF')}
   );
   lb1_pbuf pbuf (
     .clk(clk), .records_on(records_on), .records_addresses(records_addresses), .records_data(records_data),
     .fine_on(fine_on), .fine_addresses(fine_addresses), .fine_bytes(fine_bytes), .fine_data(fine_data),
     .coarse_on(coarse_on), .coarse_addresses(coarse_addresses), .coarse_bytes(32'd4), .coarse_data(coarse_data),
-    .ld_on(load_memory == ${index('PBUF')} ? load_on : ${B}'d0), .ld_addresses(load_addresses), .ld_data(load_data)
+    .ld_on(load_memory == ${memoryIndex('PBUF')} ? load_on : ${B}'d0), .ld_addresses(load_addresses), .ld_data(load_data)
   );
   lb1_obuf obuf (
-    .clk(clk), .x_on(x_memory == ${index('OBUF')} ? x_on : ${V}'d0), .x_addresses(x_addresses), .x_bytes(x_bytes), .x_data(x_from_obuf),
-    .y_on(y_memory == ${index('OBUF')} ? y_on : ${V}'d0), .y_addresses(y_addresses), .y_bytes(y_bytes), .y_data(y_from_obuf),
-    .st_on({${B}{store_on && store_memory == ${index('OBUF')}}}), .st_addresses(store_addresses), .st_data(store_from_obuf),
+    .clk(clk), .x_on(x_memory == ${memoryIndex('OBUF')} ? x_on : ${V}'d0), .x_addresses(x_addresses), .x_bytes(x_bytes), .x_data(x_from_obuf),
+    .y_on(y_memory == ${memoryIndex('OBUF')} ? y_on : ${V}'d0), .y_addresses(y_addresses), .y_bytes(y_bytes), .y_data(y_from_obuf),
+    .st_on({${B}{store_on && store_memory == ${memoryIndex('OBUF')}}}), .st_addresses(store_addresses), .st_data(store_from_obuf),
     .o_on(o_read ? o_lanes : ${R * C}'d0), .o_addresses(o_addresses), .o_data(o_data),
-    .ld_on(load_memory == ${index('OBUF')} ? load_on : ${B}'d0), .ld_addresses(load_addresses), .ld_data(load_data),
-    .z_on(z_memory == ${index('OBUF')} ? z_on : ${V}'d0), .z_addresses(z_addresses), .z_bytes(z_bytes), .z_nibbles(z_nibbles), .z_data(z_data),
+    .ld_on(load_memory == ${memoryIndex('OBUF')} ? load_on : ${B}'d0), .ld_addresses(load_addresses), .ld_data(load_data),
+    .z_on(z_memory == ${memoryIndex('OBUF')} ? z_on : ${V}'d0), .z_addresses(z_addresses), .z_bytes(z_bytes), .z_nibbles(z_nibbles), .z_data(z_data),
     .total_on(total_on), .total_addresses(total_address), .total_data(total_data),
     .sums_on(o_write ? o_lanes : ${R * C}'d0), .sums_addresses(o_addresses), .sums_data(o_sums)
   );

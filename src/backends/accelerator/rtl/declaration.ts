@@ -3,8 +3,11 @@
  * error codes. No position, opcode or size is written by hand in the templates.
  */
 import { EXT, formats, MASK_BITS, OP_BITS, WORD_BITS } from '../encode.ts';
-import { elements, engines, fieldEntries, isa, opNames, type Engine, type FieldsOf, type OpName } from '../isa.ts';
+import { chipMemories, elements, engines, fieldEntries, isa, opNames, type ChipMemory, type Engine, type FieldsOf, type OpName } from '../isa.ts';
 import { lanesFor, type Machine } from '../machine.ts';
+
+/** Number of a memory, as fields name it. */
+export const memoryIndex = (name: ChipMemory): number => chipMemories.indexOf(name);
 
 /** The instructions that the core has; it traps on the others. */
 export const coreOps = ['END', 'LD', 'FILL', 'ST', 'MM', 'RQ', 'ADD2', 'MUL2', 'CLIP', 'LUT', 'LUTI', 'POOL', 'RED', 'SMAX', 'EXPS', 'NRM', 'LNRM', 'MV'] as const satisfies readonly OpName[];

@@ -1,17 +1,16 @@
 /** What VE holds its instruction to: every element within its memory and aligned, fields and shifts in their ranges, divisors above 0. */
 import { EXP_ENTRIES } from '../accesses.ts';
-import { chipMemories, elements } from '../isa.ts';
+import { elements } from '../isa.ts';
 import type { Machine } from '../machine.ts';
+import { memoryIndex } from './declaration.ts';
 
-export const checksText = ({ memories: { ABUF, PBUF, OBUF } }: Machine): string => {
-  const index = (name: (typeof chipMemories)[number]): number => chipMemories.indexOf(name);
-  return `\
+export const checksText = ({ memories: { ABUF, PBUF, OBUF } }: Machine): string => `\
   // ---- what must hold
   function [31:0] end_of(input [31:0] memory);
-    end_of = memory == ${index('ABUF')} ? ${2 * ABUF} : ${2 * OBUF};
+    end_of = memory == ${memoryIndex('ABUF')} ? ${2 * ABUF} : ${2 * OBUF};
   endfunction
   function misplaced(input [31:0] memory);
-    misplaced = memory != ${index('ABUF')} && memory != ${index('OBUF')};
+    misplaced = memory != ${memoryIndex('ABUF')} && memory != ${memoryIndex('OBUF')};
   endfunction
   reg outside, crooked;
   integer e;
@@ -56,4 +55,3 @@ export const checksText = ({ memories: { ABUF, PBUF, OBUF } }: Machine): string 
       if (misplaced(f_xMemory) || misplaced(f_zMemory) || (takes_y && !is_red && misplaced(f_yMemory))) error = E_UNSUPPORTED;
     end
   end`;
-};

@@ -12,9 +12,9 @@
  * where an exponential is looked up in between), so z may lie on x only where its elements are not larger.
  */
 import { EXP_ENTRIES } from '../accesses.ts';
-import { chipMemories, elements } from '../isa.ts';
+import { elements } from '../isa.ts';
 import type { Machine } from '../machine.ts';
-import { choiceIndex, coreOpsOf, elementFunctions, errorConstants, fieldWires, instructionBits, opConstants } from './declaration.ts';
+import { choiceIndex, coreOpsOf, elementFunctions, errorConstants, fieldWires, instructionBits, memoryIndex, opConstants } from './declaration.ts';
 import { addressesText } from './vector-addresses.ts';
 import { checksText } from './vector-checks.ts';
 import { inverseDeclarations, inverseSteps } from './vector-inverse.ts';
@@ -33,7 +33,6 @@ const elementIndex = (element: (typeof elements)[number]): number => elements.in
 
 export const vectorText = (machine: Machine): string => {
   const V = machine.vector.lanes;
-  const index = (name: (typeof chipMemories)[number]): number => chipMemories.indexOf(name);
   return `\
 // The engine VE: ${V} elements at a time.
 module lb1_vector (
@@ -92,7 +91,7 @@ ${addressesText()}
   assign y_on = error != E_NONE ? 0 : sum_on ? 1 : takes_y && (!is_red || (w_tr == 0)) ? on : 0;
   assign records_on = error == E_NONE && (recorded || is_lnrm || (is_exps && f_masked[0])) ? on : 0;
   assign x_memory = f_xMemory[1:0];
-  assign y_memory = is_nrm ? ${index('OBUF')} : is_red ? f_zMemory[1:0] : f_yMemory[1:0];
+  assign y_memory = is_nrm ? ${memoryIndex('OBUF')} : is_red ? f_zMemory[1:0] : f_yMemory[1:0];
   assign x_bytes = (x_size + 1) >> 1;
   assign y_bytes = is_nrm ? 4 : is_red ? (z_size + 1) >> 1 : (y_size + 1) >> 1;
   assign x_addresses = lane_x;
