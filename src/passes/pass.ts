@@ -148,6 +148,10 @@ export const bareContext = (calibration: Calibration | null = null, seed = 0, re
     settle: () => undefined, explain: () => undefined, note: () => undefined, warn: () => undefined, progress: () => undefined,
   });
 
+/** The same context for passes that are only tried: what they say and settle on is dropped, how far they are is still shown. */
+export const quietly = (context: PassContext): PassContext =>
+  ({ ...context, note: () => undefined, warn: () => undefined, explain: () => undefined, settle: () => undefined });
+
 /** Runs one pass outside a pipeline, its options completed. For scripts and tests. */
 export const runPass = async <From extends Stage, To extends Stage, O extends object>(
   pass: Pass<From, To, O>, graph: Graph<From>, options: Partial<O> = {}, context: PassContext = bareContext(),

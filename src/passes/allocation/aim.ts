@@ -4,7 +4,7 @@
  */
 import { CompileError } from '../../ir/diagnostic.ts';
 import type { Graph } from '../../ir/graph.ts';
-import type { PassContext } from '../pass.ts';
+import { quietly, type PassContext } from '../pass.ts';
 import { parseBudget } from './budget.ts';
 import { layersOf } from './layers.ts';
 
@@ -39,7 +39,7 @@ export const aimedBits = async (given: number, graph: Graph<'float'>, context: P
 
 /** Bytes of the program with weights of 8 bits, rounded to the nearest; null where it has no integer form. */
 const bytesOfWidest = async (graph: Graph<'float'>, context: PassContext): Promise<number | null> => {
-  const quiet: PassContext = { ...context, note: () => undefined, warn: () => undefined, explain: () => undefined, settle: () => undefined };
+  const quiet = quietly(context);
   let current: Graph = graph;
   try {
     for (const [i, { pass, options }] of context.rest.entries()) {

@@ -11,7 +11,7 @@ import { mapGraph, mapOperands } from '../../ir/rewrite.ts';
 import type { Tensor } from '../../ir/type.ts';
 import { dequantized } from '../../calibration/executor.ts';
 import { biasName, shiftedBias } from '../correct-bias.ts';
-import type { PassContext } from '../pass.ts';
+import { quietly, type PassContext } from '../pass.ts';
 import { withWidths, type Layer } from './layers.ts';
 import { roundWeights, type Rounding, type Roundings } from './roundings.ts';
 
@@ -48,7 +48,7 @@ const roundingPasses: ReadonlySet<string> = new Set(['fit-weights', 'quantize-we
 
 /** `offered`: widths of weights that may be asked for. */
 export const openVariants = (graph: Graph<'float'>, layers: readonly Layer[], offered: readonly WeightWidth[], context: PassContext): Variants => {
-  const quiet: PassContext = { ...context, note: () => undefined, warn: () => undefined, explain: () => undefined, settle: () => undefined };
+  const quiet = quietly(context);
   /** the graph after the steps from here to a stage, all but those that are skipped */
   const through = async <G extends Graph>(from: Graph, last: 'quant' | 'kernel', { skipped = new Set(), haste = false }: { readonly skipped?: ReadonlySet<string>; readonly haste?: boolean } = {}): Promise<G> => {
     let current = from;

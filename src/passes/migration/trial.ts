@@ -8,7 +8,7 @@ import { createCalibration } from '../../calibration/calibration.ts';
 import { samplesInMemory } from '../../calibration/samples.ts';
 import { correctBias } from '../correct-bias.ts';
 import { affordable, openOutputMeter, spreadSamples, withoutFinalSoftmax } from '../output-meter.ts';
-import { runPass, type PassContext } from '../pass.ts';
+import { quietly, runPass, type PassContext } from '../pass.ts';
 import { quantizeActivations } from '../quantize-activations.ts';
 import { quantizeWeights } from '../quantize-weights.ts';
 import type { Widths } from './site-loss.ts';
@@ -30,7 +30,7 @@ export const openTrial = (whole: Graph<'float'>, { weights, activations, attenti
   const chosen = spreadSamples(samples, 0, 0.5, count);
   const meter = openOutputMeter(original, samples);
   const calibration = createCalibration(samplesInMemory(samples.inputs, chosen), { data: null, threads: null });
-  const quiet: PassContext = { ...context, calibration, note: () => undefined, warn: () => undefined, progress: () => undefined };
+  const quiet: PassContext = { ...quietly(context), calibration, progress: () => undefined };
   const quantised = async (graph: Graph<'float'>): Promise<Graph<'quant'>> => {
     const rounded = await runPass(quantizeWeights, await runPass(quantizeActivations, graph, { bits: activations, attention }, quiet), { bits: weights }, quiet);
     return runPass(correctBias, rounded, { samples: Math.ceil(count / CORRECTED) }, { ...quiet, reference: graph });
