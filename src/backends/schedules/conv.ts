@@ -65,7 +65,7 @@ export const conv: Schedule = (step, context) => {
   const ending = rescaleClass(step);
   const bandRow = (attrs.pads[1] + window.width + attrs.pads[3]) * window.channels;
   const { taps, gathered, walk, target, stored } = convWalk(step.root, attrs, window.channels, bandRow, elemOf(x.type.dtype), ending, context.target);
-  const band = bandOf(window, rowElem(walk), gathered ? 0 : walk.padded - walk.run, context.target, walk.bits === 8 || gathered ? 1 : Math.ceil(UNPACKED_PIXELS / window.outWidth));
+  const band = bandOf(window, rowElem(walk), gathered ? 0 : walk.padded - walk.run, context.target, { least: walk.bits === 8 || gathered ? 1 : Math.ceil(UNPACKED_PIXELS / window.outWidth) });
   const key: Shape = {
     window, band, group: attrs.group, padCode: attrs.padCode, outputs, walk, taps: gathered ? taps : null,
     x: elemOf(x.type.dtype), rescale: ending, inPlace: context.inPlace !== null, target,

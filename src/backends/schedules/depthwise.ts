@@ -14,7 +14,8 @@ import { storedWeights, unpackLevels } from './levels.ts';
 import { startSums } from './quads.ts';
 import { makeRescale, rescaleBindings, rescaleClass, rescaleValues, type RescaleClass } from './rescale.ts';
 import { bandLength, bandOf, inResult, overBlocks, type Band, type WindowShape } from './rows.ts';
-import { packSliding, repeated, slidingPads, slides, slidingConstants, slidingElem, slidingRebased, slidingRow, slidingWeights } from './sliding.ts';
+import { packSliding, partsOf, readsImage, rowsTogether, slidingConstants, slidingElem, slidingPads, slidingRebased, slidingWeights, type Part } from './sliding.ts';
+import { besideLength, edgeLength, slidingLayer, type Weights } from './sliding-layer.ts';
 import { markFor } from './split.ts';
 import type { Target } from './target.ts';
 import { inReadingOrder, runOf } from './words.ts';
@@ -27,8 +28,8 @@ interface Shape {
   readonly rescale: RescaleClass;
   readonly inPlace: boolean;
   readonly target: Target;
-  /** pixels side by side in a vector where it is done by `sliding.ts`, else null */
-  readonly slides: number | null;
+  /** parts of the channels where it is done by `sliding.ts`, else null */
+  readonly parts: readonly Part[] | null;
   /** width of the weights as stored, all in one list of codes (codes.ts), which is unpacked before the first row */
   readonly bits: StoredBits;
   /** whether they are indices into a table of levels (levels.ts) */
@@ -38,22 +39,26 @@ interface Shape {
 export const depthwise = (step: Step, context: ScheduleContext, window: WindowShape, padCode: number): Kernel => {
   const [x, weight] = [step.root.inputs['x'] as Value, step.root.inputs['weight'] as Value];
   const ending = rescaleClass(step);
-  const merged = slides(context.target, elemOf(x.type.dtype), window, ending);
-  const wide = merged !== null;
-  const target = wide ? context.target : targetOf(window, context.target);
-  const band = bandOf(window, wide ? slidingElem(target, elemOf(x.type.dtype)) : 'i16', 0, target, wide ? SHARED_ROWS : 1, wide && merged > 1 && window.strides[1] === 2);
+  const parts = partsOf(context.target, elemOf(x.type.dtype), window, ending);
+  const target = parts !== null ? context.target : targetOf(window, context.target);
+  const together = parts === null ? 1 : rowsTogether(target, window);
+  const band = parts === null ? bandOf(window, 'i16', 0, target) : bandOf(window, slidingElem(target, elemOf(x.type.dtype)), 0, target, {
+    least: parts.every(readsImage) ? together : SHARED_ROWS, together, planes: parts.filter((part) => !readsImage(part)).map(({ first, channels }) => ({ first, channels, parted: window.strides[1] === 2 })),
+  });
   // only sliding joins a pixel with a tap that is none
-  const own = storedWeights(step.root, wide && slidingPads(window.kernel, target));
+  const own = storedWeights(step.root, parts !== null && slidingPads(window.kernel, target, together));
   const { codes, padding } = own;
-  const key: Shape = { window, band, padCode, x: elemOf(x.type.dtype), rescale: ending, inPlace: context.inPlace !== null, target, slides: merged, bits: own.bits, indexed: own.levels !== null };
+  const key: Shape = { window, band, padCode, x: elemOf(x.type.dtype), rescale: ending, inPlace: context.inPlace !== null, target, parts, bits: own.bits, indexed: own.levels !== null };
   const taps = window.kernel[0] * window.kernel[1];
   const build = { fn: context.share('depthwise', key, depthwiseFn(context)), values: rescaleValues(step) };
-  if (wide) {
-    const perLane = <T extends Contents>(list: T): T => slidingConstants(repeated(list, merged), target);
+  if (parts !== null) {
+    const perLane = <T extends Contents>(list: T): T => slidingConstants(list, parts, target);
     const start = slidingRebased(target, key.x) ? [packed(weight.name, perLane(startSums(own.weights, window.channels, -128)))] : [];
+    const scratches = (e: Elem, length: number): readonly Binding[] => (length === 0 ? [] : [scratch(e, length)]);
     return { ...build, buffers: [
-      { kind: 'value', value: step.output }, operand(x), ...stored(weight.name, packSliding(repeated(codes, merged), merged * window.channels, window.kernel, target, padding), own.levels, key), ...start, scratch(band.e, bandLength(band)),
-      ...rescaleBindings(step, false, (constants) => perLane(perChannel(constants, window.channels))),
+      { kind: 'value', value: step.output }, operand(x), ...stored(weight.name, packSliding(codes, parts, window.kernel, target, together, padding), own.levels, key), ...start,
+      ...scratches(band.e, bandLength(band)), ...scratches(key.x, edgeLength(parts, window, together)),
+      ...rescaleBindings(step, false, (constants) => perLane(perChannel(constants, window.channels))), ...scratches(ending.out, besideLength(parts)),
     ] };
   }
   const buffers: readonly Binding[] = [
@@ -75,9 +80,8 @@ const stored = (name: string, codes: Int8Array, levels: Int8Array | null, shape:
   ...(readsWords(shape) ? [scratch('i16', codes.length)] : []),
 ];
 /** Whether weights are widened before the first row reads them. */
-const readsWords = (shape: Shape): boolean => shape.slides !== null && slidingWeights(shape.target) === 'i16';
-/** The same as buffers of the function: those it is called with, the codes to read, and what brings them there. */
-const weightsOf = (length: number, shape: Shape, share: ScheduleContext['share']): { readonly buffers: readonly Buffer[]; readonly codes: Buffer; readonly setup: readonly Stmt[] } => {
+const readsWords = (shape: Shape): boolean => shape.parts !== null && slidingWeights(shape.target) === 'i16';
+const weightsOf = (length: number, shape: Shape, share: ScheduleContext['share']): Weights => {
   const { bits, indexed, target } = shape;
   const block = blockOf(length, target);
   const kept = buffer('w', 'i8', packedLength(length, block, bits), 'const');
@@ -130,7 +134,7 @@ const packPairs = (weights: Int8Array, channels: number, taps: number, { lanes }
 };
 
 const depthwiseFn = ({ share }: ScheduleContext) => (name: string, shape: Shape): Fn => {
-  if (shape.slides !== null) return slidingFn(share, name, shape, shape.slides);
+  if (shape.parts !== null) return slidingLayer(share, name, { ...shape, parts: shape.parts }, (length) => weightsOf(length, shape, share));
   const { window: w, band, padCode, x, rescale: ending, inPlace, target } = shape;
   const { channels } = w;
   const pixels = w.batch * w.outHeight * w.outWidth;
@@ -154,28 +158,6 @@ const depthwiseFn = ({ share }: ScheduleContext) => (name: string, shape: Shape)
     ], [], rescale.values)])];
   }, markFor(pixels * channels * taps, target));
   return fn(name, { buffers: [result, source, ...weights.buffers, rows, ...(scalar ? [sums] : []), ...rescale.buffers], values: rescale.values }, [...weights.setup, ...body]);
-};
-
-const slidingFn = (share: ScheduleContext['share'], name: string, shape: Shape, merged: number): Fn => {
-  const { window: w, band, padCode, x, rescale: ending, target } = shape;
-  const { channels } = w;
-  const pixels = w.batch * w.outHeight * w.outWidth;
-  const rebased = slidingRebased(target, x);
-  const row = share('depthwise_row', {
-    window: { kernel: w.kernel, dilations: w.dilations, stride: w.strides[1], outWidth: w.outWidth, channels }, x, bandRow: band.row, even: band.even, rescale: ending, target, merged, rebased,
-  }, slidingRow);
-  const [result, source] = [buffer('out', ending.out, pixels * channels, 'out'), buffer('x', x, w.batch * w.height * w.width * channels, 'in')];
-  // the constants of the row, which is called with all of them after the weights
-  const weights = weightsOf(row.buffers[2].length, shape, share);
-  const constants = row.buffers.slice(3).map(({ name: stem, e, length }) => buffer(stem, e, length, 'const'));
-  const rows = buffer('rows', band.e, bandLength(band), 'temp');
-  const count = rebased ? 1 : 0;
-  const body = overBlocks(w, band, source, rows, padCode + (rebased ? 128 : 0), target, (block) => {
-    const r = index('row', block.rows);
-    const perRow = w.outWidth * channels;
-    return [loop(r, [call(row, [inResult(result, block, 0, perRow, [[r, perRow]]), at(rows, 0, [r, w.strides[0] * band.row]), weights.codes, ...constants], [], row.values)])];
-  }, markFor(pixels * channels * w.kernel[0] * w.kernel[1], target));
-  return fn(name, { buffers: [result, source, ...weights.buffers, ...constants.slice(0, count), rows, ...constants.slice(count)], values: row.values }, [...weights.setup, ...body]);
 };
 
 interface RowShape {

@@ -32,37 +32,74 @@ export const windowShapeOf = (x: Value, output: Value, kernel: readonly number[]
   return { batch, height, width, channels, kernel, strides, pads, dilations, outHeight, outWidth };
 };
 
-/** The band: its element, output rows in a block, rows of the band, elements of one row, and elements beyond the last row. */
+/** Channels whose pixels stand side by side in a row of a band: which, and where they begin in the row. */
+export interface Plane {
+  readonly first: number;
+  readonly channels: number;
+  readonly start: number;
+  /** where windows move by two pixels and neighbouring windows are read side by side: elements of the even pixels of a row, which the odd ones follow; else null */
+  readonly even: number | null;
+}
+/** The band: its element, output rows in a block, rows of the band, elements of one row, elements beyond the last row, and the planes of a row. */
 export interface Band {
   readonly e: Elem;
   readonly block: number;
   readonly rows: number;
   readonly row: number;
   readonly slack: number;
-  /** where windows move by two pixels and neighbouring windows are read side by side: elements of the even pixels of a row, which the odd ones follow; else null */
-  readonly even: number | null;
+  readonly planes: readonly Plane[];
 }
-/** Where pixel `pixel` of a row of the band begins, the border counted. */
-export const placeInRow = (pixel: number, channels: number, even: number | null): number =>
+/** Where pixel `pixel` of a plane begins in its plane, the border counted. */
+export const placeInPlane = (pixel: number, { channels, even }: Pick<Plane, 'channels' | 'even'>): number =>
   (even === null ? pixel * channels : (pixel % 2) * even + Math.floor(pixel / 2) * channels);
-/** `least` output rows share a band, however long they are; `parted`: even pixels of a row stand before odd ones. */
-export const bandOf = (w: WindowShape, e: Elem, slack: number, { blockBytes }: Target, least = 1, parted = false): Band => {
+
+/** Bytes of a line of the cache. */
+export const LINE = 64;
+interface BandOptions {
+  /** output rows that share a band at least, however long they are */
+  readonly least?: number;
+  /** output rows that are computed together, a multiple of which all blocks but the last hold */
+  readonly together?: number;
+  /** the channels of each plane, and whether even pixels of a row stand before odd ones; a plane then begins where a line of the cache does; without any, blocks are no longer than they must be */
+  readonly planes?: readonly { readonly first: number; readonly channels: number; readonly parted: boolean }[];
+}
+export const bandOf = (w: WindowShape, e: Elem, slack: number, { blockBytes }: Target, { least = 1, together = 1, planes: wanted }: BandOptions = {}): Band => {
   const pixels = w.pads[1] + w.width + w.pads[3];
-  const even = parted ? Math.ceil(pixels / 2) * w.channels : null;
-  const row = even === null ? pixels * w.channels : 2 * even;
+  const planes: Plane[] = [];
+  let row = 0;
+  for (const { first, channels, parted } of wanted ?? [{ first: 0, channels: w.channels, parted: false }]) {
+    const even = parted ? Math.ceil(pixels / 2) * channels : null;
+    planes.push({ first, channels, start: row, even });
+    row += even === null ? pixels * channels : 2 * even;
+    if (wanted !== undefined) row = Math.ceil((row * bytesOf(e)) / LINE) * (LINE / bytesOf(e));
+  }
   const rowsFor = (block: number): number => (block - 1) * w.strides[0] + (w.kernel[0] - 1) * w.dilations[0] + 1;
-  let block = Math.min(w.outHeight, least);
-  while (block < w.outHeight && rowsFor(block + 1) * row * bytesOf(e) <= blockBytes) block++;
-  return { e, block, rows: rowsFor(block), row, slack, even };
+  let block = Math.min(w.outHeight, Math.ceil(least / together) * together);
+  while (row > 0 && block < w.outHeight && rowsFor(block + together) * row * bytesOf(e) <= blockBytes) block = Math.min(w.outHeight, block + together);
+  return { e, block, rows: rowsFor(block), row, slack, planes };
 };
 export const bandLength = ({ rows, row, slack }: Band): number => rows * row + slack;
 
-/** One block of output rows: how many, and where the first one lies in the result, in output rows. */
+/** One block of output rows: how many, where the first one lies in the result, in output rows, and whether their windows stay between the first row of the image and the last. */
 export interface Block {
   readonly rows: number;
   readonly first: number;
   readonly terms: readonly (readonly [Index, number])[];
+  readonly inside: boolean;
 }
+/** Rows that the windows of some output rows cover: above the image, in it, and below. */
+export interface Cover {
+  readonly above: number;
+  readonly inside: number;
+  readonly below: number;
+}
+export const coverOf = ({ height, kernel, strides, dilations, pads }: WindowShape, first: number, rows: number): Cover => {
+  const needed = (rows - 1) * strides[0] + (kernel[0] - 1) * dilations[0] + 1;
+  const top = first * strides[0] - pads[0];
+  const above = Math.min(needed, Math.max(0, -top));
+  const inside = Math.max(0, Math.min(needed, height - top) - above);
+  return { above, inside, below: needed - above - inside };
+};
 
 /**
  * Loops over samples and, marked, over blocks of output rows: fills the band with the rows each block reads (`fill` outside the image), then does
@@ -73,45 +110,43 @@ export const overBlocks = (w: WindowShape, band: Band, source: Buffer, into: Buf
   const n = index('sample', w.batch);
   const run = width * channels;
   const left = pads[1] * channels;
+  /** whether rows of the band are rows of the image with a border */
+  const plain = band.planes.length === 1 && band.planes[0].channels === channels && band.planes[0].even === null;
   const sample = [n, height * run] as const;
 
-  /** Rows of the band that lie above, inside and below the image, for the block that begins at output row `first`. */
-  const coverOf = (first: number, rows: number): { above: number; inside: number; below: number } => {
-    const needed = (rows - 1) * strides[0] + (w.kernel[0] - 1) * w.dilations[0] + 1;
-    const top = first * strides[0] - pads[0];
-    const above = Math.min(needed, Math.max(0, -top));
-    const inside = Math.max(0, Math.min(needed, height - top) - above);
-    return { above, inside, below: needed - above - inside };
-  };
   const starts = Array.from({ length: Math.ceil(outHeight / band.block) }, (_, i) => i * band.block);
   const rowsAt = (first: number): number => Math.min(band.block, outHeight - first);
-  const classOf = (first: number): string => JSON.stringify([rowsAt(first), coverOf(first, rowsAt(first))]);
+  const classOf = (first: number): string => JSON.stringify([rowsAt(first), coverOf(w, first, rowsAt(first))]);
   const gap = (count: number, row: number): readonly Stmt[] =>
-    (count === 0 ? [] : band.even === null ? fillRows(at(into, row * band.row + left), count, run, band.row, fill, target) : fillRows(at(into, row * band.row), count, band.row, band.row, fill, target));
+    (count === 0 || band.row === 0 ? [] : plain ? fillRows(at(into, row * band.row + left), count, run, band.row, fill, target) : fillRows(at(into, row * band.row), count, band.row, band.row, fill, target));
   /** `rows` rows of the image into the band, from row `to` of it on */
   const copied = (from: Address, to: number, rows: number): readonly Stmt[] => {
-    if (band.even === null) return widenRows(from, at(into, to * band.row + left), rows, run, run, band.row, 0, target);
-    const lanes = Math.min(vectorLanes(target, into.e), 2 ** Math.floor(Math.log2(channels)));
-    return list(Math.min(2, width), (first) => widened(
-      moved(from, first * channels), at(into, to * band.row + placeInRow(pads[1] + first, channels, band.even)),
-      collapse([rows, Math.ceil((width - first) / 2), channels], [[run, 2 * channels, 1], [band.row, channels, 1]]), lanes, 0,
-    )).flat();
+    if (plain) return widenRows(from, at(into, to * band.row + left), rows, run, run, band.row, 0, target);
+    return band.planes.flatMap((plane) => {
+      const lanes = Math.min(vectorLanes(target, into.e), 2 ** Math.floor(Math.log2(plane.channels)));
+      const step = plane.even === null ? 1 : 2;
+      return list(Math.min(step, width), (pixel) => widened(
+        moved(from, pixel * channels + plane.first), at(into, to * band.row + plane.start + placeInPlane(pads[1] + pixel, plane)),
+        collapse([rows, Math.ceil((width - pixel) / step), plane.channels], [[run, step * channels, 1], [band.row, plane.channels, 1]]), lanes, 0,
+      )).flat();
+    });
   };
   const stmts: Stmt[] = [];
   for (let i = 0; i < starts.length;) {
     let end = i + 1;
-    while (end < starts.length && classOf(starts[end]) === classOf(starts[i]) && coverOf(starts[i], rowsAt(starts[i])).above === 0) end++;
+    while (end < starts.length && classOf(starts[end]) === classOf(starts[i]) && coverOf(w, starts[i], rowsAt(starts[i])).above === 0) end++;
     const [first, rows, count] = [starts[i], rowsAt(starts[i]), end - i];
-    const { above, inside, below } = coverOf(first, rows);
+    const { above, inside, below } = coverOf(w, first, rows);
     const b = index('block', count);
     const from = (first * strides[0] - pads[0] + above) * run;
     const copy = inside === 0 ? [] : copied(at(source, from, sample, [b, band.block * strides[0] * run]), above, inside);
     const border = [...gap(above, 0), ...gap(below, above + inside)];
-    stmts.push(loop(b, [...border, ...copy, ...body({ rows, first, terms: [[n, outHeight], [b, band.block]] })], mark));
+    stmts.push(loop(b, [...border, ...copy, ...body({ rows, first, terms: [[n, outHeight], [b, band.block]], inside: above === 0 && below === 0 })], mark));
     i = end;
   }
-  const borders = band.even === null ? [[0, left], [left + run, pads[3] * channels]]
-    : [...list(pads[1], (i) => i), ...list(pads[3], (i) => pads[1] + width + i)].map((pixel) => [placeInRow(pixel, channels, band.even), channels]);
+  const borders = band.planes.flatMap((plane) => (plane.even === null
+    ? [[plane.start, pads[1] * plane.channels], [plane.start + placeInPlane(pads[1] + width, plane), pads[3] * plane.channels]]
+    : [...list(pads[1], (i) => i), ...list(pads[3], (i) => pads[1] + width + i)].map((pixel) => [plane.start + placeInPlane(pixel, plane), plane.channels])));
   const sides = borders.filter(([, length]) => length > 0).flatMap(([offset, length]) => fillRows(at(into, offset), band.rows, length, band.row, fill, target));
   const slack = band.slack === 0 ? [] : fillRows(at(into, band.rows * band.row), 1, band.slack, band.slack, 0, target);
   return [...sides, ...slack, loop(n, stmts)];
