@@ -133,10 +133,10 @@ const widthOf = (target: Target, quads: Quads, rows: number): number => {
   const width = (PANEL * target.tile[1]) / vectorsOf(target, quads);
   return width >= PANEL ? Math.floor(width / PANEL) * PANEL : rows < target.tile[0] ? PANEL : width;
 };
-/** rows of a tile at most, however narrow it is */
-export const MOST_ROWS = 8;
+/** Rows of a tile at most, however narrow it is: dot products take five cycles, in which two start each. Half of them where each has a sum of 16 bits beside that of 32. */
+export const MOST_ROWS = 16;
 const rowsOf = (target: Target, quads: Quads, width: number): number =>
-  Math.max(1, Math.min(MOST_ROWS, Math.floor((target.tile[0] * target.tile[1]) / vectorsOf(target, quads, width))));
+  Math.max(1, Math.min(quads.held === null ? MOST_ROWS : MOST_ROWS / 2, Math.floor((target.tile[0] * target.tile[1]) / vectorsOf(target, quads, width))));
 /** Columns of the part of a panel that is multiplied where there are less than 16: whole vectors of sums, and at least the eight codes that one write takes. */
 export const partWidth = (columns: number, { lanes }: Target): number => {
   let width = Math.max(8, lanes);
