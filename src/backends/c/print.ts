@@ -136,7 +136,7 @@ const prelude = [
 export interface CPrinter {
   /**
    * The statements of a program, after printing the functions they call; `place` gives a pointer expression for each buffer. With
-   * `meeting`, threads may run it: steps that they do not share are one thread's, and after each step they meet.
+   * `meeting`, threads may run it: steps that they do not share are one thread's, and they meet before and after those that they share.
    */
   body(program: Program, place: (buffer: Buffer) => string, indent?: string, meeting?: boolean): string;
   /** A program as a function of its own name (two of one name: the second gets a suffix), with one pointer for each buffer in declared order. */
@@ -284,7 +284,13 @@ class Scope implements CContext {
   }
 
   statements(indent: string, block: readonly Stmt[] = this.body): string[] {
-    return block.flatMap((stmt) => [...this.declarationsBefore(stmt, block, indent), ...this.statement(stmt, indent, block)]);
+    return block.flatMap((stmt, i) => [...this.declarationsBefore(stmt, block, indent), ...this.statement(stmt, indent, block), ...(this.meets(stmt, block[i + 1]) ? [`${indent}LB_MEET`] : [])]);
+  }
+
+  /** Whether threads meet between two steps: what one of them does alone needs no meeting with what it does next, and all meet at the end. */
+  private meets(stmt: Stmt, next: Stmt | undefined): boolean {
+    const alone = (step: Stmt): boolean => step.s === 'call' && !isShared(step.fn);
+    return this.meeting && next !== undefined && !(alone(stmt) && alone(next));
   }
 
   /** Variables of this block that a nested loop sets first. */
@@ -328,7 +334,7 @@ class Scope implements CContext {
         const shared = isShared(fn);
         const alone = this.meeting && !shared ? 'LB_ALONE ' : '';
         const text = `${indent}${alone}${this.tools.nameOf(fn)}(${shared ? 'LB_SELF ' : ''}${given.join(', ')});`;
-        return [...(stmt.note === null ? [] : [`${indent}${comment(stmt.note)}`]), text, ...(this.meeting ? [`${indent}LB_MEET`] : [])];
+        return [...(stmt.note === null ? [] : [`${indent}${comment(stmt.note)}`]), text];
       }
     }
   }

@@ -1,6 +1,6 @@
 /**
  * Threads in the C: all of them run the whole program. In a step that is split each takes its share of the marked loops, with scratch
- * memory of its own; every other step is the first thread's; after each step they meet. No function is called through a pointer and
+ * memory of its own; every other step is the first thread's; before and after steps that they share they meet. No function is called through a pointer and
  * nothing is kept between runs. Where `LB_THREADED` is not defined, the macros leave the program as one thread runs it.
  */
 import type { Stmt } from '../../loops/types.ts';

@@ -187,7 +187,7 @@ const attentionFn = ({ share, target }: ScheduleContext) => (name: string, shape
   };
   const blocks = Math.floor(rows / block);
   const i = index('block', blocks);
-  const mark = markFor(batch * heads * rows * keys * (depth + depthV), target);
+  const mark = markFor(batch * heads * rows * keys * (depth + depthV), batch * heads * rows * (keys + depthV), target);
   // few heads are shared unevenly; then every thread packs the keys and values of each, and blocks of rows are shared
   const [perHead, perBlock] = batch * heads < MANY_HEADS && blocks >= 2 * batch * heads ? [null, mark] : [mark, null];
   const body = [

@@ -108,7 +108,7 @@ const convFn = ({ share }: ScheduleContext) => (name: string, { window: w, band,
   const tile = { walk, rowA: taps === null ? pixelStride : walk.padded, rowOut: outputs, a: band.e, b: 'i8' as const, rescale: ending, inPlace, target };
   const g = index('group', group);
   const perRow = w.outWidth * outputs;
-  const mark = markFor(pixels * columns * w.channels * product(w.kernel), target);
+  const mark = markFor(pixels * columns * w.channels * product(w.kernel), pixels * outputs, target);
   // an image in one block is shared by its panels, larger ones by blocks
   const [perBlock, perPanel] = band.block < w.outHeight ? [mark, null] : [null, mark];
   const body = overBlocks(w, band, source, rows, padCode + rowOffset(walk), target, (block) => {

@@ -156,7 +156,7 @@ const depthwiseFn = ({ share }: ScheduleContext) => (name: string, shape: Shape)
       out, at(rows, 0, [r, w.strides[0] * band.row]), weights.codes, ...(scalar ? [sums] : []),
       ...rescale.buffers.map((one) => (one === rescale.y ? moved(at(one), out.offset, ...out.terms) : at(one))),
     ], [], rescale.values)])];
-  }, markFor(pixels * channels * taps, target));
+  }, markFor(pixels * channels * taps, pixels * channels, target));
   return fn(name, { buffers: [result, source, ...weights.buffers, rows, ...(scalar ? [sums] : []), ...rescale.buffers], values: rescale.values }, [...weights.setup, ...body]);
 };
 

@@ -87,7 +87,7 @@ const linearFn = ({ share }: ScheduleContext) => (name: string, shape: Shape): F
   const y = rescale.y;
   const weights = weightBuffers(columns, walk, target, ending.out, 1, block ?? rows);
   const fixed = [result, source, ...weights.buffers];
-  const mark = markFor(rows * columns * walk.run, target);
+  const mark = markFor(rows * columns * walk.run, rows * columns, target);
   if (block === null) {
     const body = weights.multiply(tile, rows, rescale, { out: at(result), a: at(source), y: y === null ? null : at(y), group: null, mark }, share);
     return fn(name, { buffers: [...fixed, ...rescale.buffers], values: rescale.values }, body);

@@ -90,7 +90,7 @@ const matmulFn = ({ share }: ScheduleContext) => (name: string, shape: Shape): F
   const blocks = Math.floor(rows / block);
   const i = index('block', blocks);
   const source = at(right, 0, ...matrix(2, depth * columns));
-  const mark = markFor(lengths[0] * depth, target);
+  const mark = markFor(lengths[0] * depth, lengths[0], target);
   const overMatrices = batch.shape[0] > 1;
   const body = [
     ...packAtRunTime(source, at(panels), columns, walk, transposeB ? 1 : columns, transposeB ? depth : 1, bZero, target),

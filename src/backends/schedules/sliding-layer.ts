@@ -94,7 +94,7 @@ export const slidingLayer = (share: ScheduleContext['share'], name: string, { wi
     return [...stmts, ...free(begin, block.rows - begin)];
   };
   const body = overBlocks(w, band, source, rows, padCode + (rebased ? 128 : 0), target,
-    (block) => parts.flatMap((part) => (readsImage(part) ? inImage(part, block) : inBand(part, block))), markFor(pixels * w.channels * w.kernel[0] * w.kernel[1], target));
+    (block) => parts.flatMap((part) => (readsImage(part) ? inImage(part, block) : inBand(part, block))), markFor(pixels * w.channels * w.kernel[0] * w.kernel[1], pixels * w.channels, target));
   const used = (scratch: Buffer): readonly Buffer[] => (scratch.length === 0 ? [] : [scratch]);
   return fn(name, { buffers: [result, source, ...weights.buffers, ...start, ...used(rows), ...used(edge), ...rescale.buffers, ...used(beside)], values: rescale.values }, [...weights.setup, ...body]);
 };

@@ -7,13 +7,14 @@ import { index, loop } from '../../loops/build.ts';
 import type { Mark, Stmt } from '../../loops/types.ts';
 import type { Target } from './target.ts';
 
-/** Multiply-accumulates of one lane below which a step is not worth the meeting of threads after it: some microseconds of work. */
-const SPLIT_MACS = 2 ** 17;
-/** Lanes of the narrowest vectors; compilers find about as many where there are none. */
-const FEWEST_LANES = 4;
-export const splitMacs = ({ lanes }: Target): number => SPLIT_MACS * Math.max(FEWEST_LANES, lanes);
+/** Dot products of vectors below which a step is not worth the meeting of threads after it and the way of its results to another core: some microseconds of work. */
+const SPLIT_PRODUCTS = 2 ** 16;
+/** Products that the narrowest vectors take at a time; compilers find about as many where there are none. */
+const FEWEST_PRODUCTS = 8;
+const productsOf = ({ lanes, quads }: Target): number => Math.max(FEWEST_PRODUCTS, lanes * (quads === 'u8' || quads === 'i8' ? 4 : 2));
 
-/** The mark of loops in a step of so many multiply-accumulates. */
-export const markFor = (macs: number, target: Target): Mark | null => (macs >= splitMacs(target) ? 'parallel' : null);
+/** The mark of loops in a step of so many multiply-accumulates and codes that are rescaled, each for as long as half a dot product of vectors. */
+export const markFor = (macs: number, codes: number, target: Target): Mark | null =>
+  (macs + (codes * productsOf(target)) / 2 >= SPLIT_PRODUCTS * productsOf(target) ? 'parallel' : null);
 /** Statements beside marked loops that write results: the work of one thread. */
 export const once = (stmts: readonly Stmt[], mark: Mark | null): readonly Stmt[] => (mark === null || stmts.length === 0 ? stmts : [loop(index('once', 1), stmts, mark)]);

@@ -142,7 +142,7 @@ const winogradFn = ({ share }: ScheduleContext) => (name: string, shape: Shape):
   const rescale = makeRescale(ending, target, { channels: channelsLength(outputs, walk, target), y: pixels * outputs }, inPlace ? result : null);
   const perRow = w.outWidth * outputs;
   const ofFilters = share('winograd_filters', { channels, walk: unpackedWalk(walk), target }, filtersFn);
-  const mark = markFor(pixels * outputs * channels * 9, target);
+  const mark = markFor(pixels * outputs * channels * 9, pixels * outputs, target);
   // threads share the bands where there are many; few bands are shared by panels, and every thread transforms the windows for itself
   const [perBlock, perPanel] = Math.ceil(padded.outHeight / band.block) >= MANY_BANDS ? [mark, null] : [null, mark];
   const body = overBlocks(padded, band, source, rows, padCode, target, (block) => {
