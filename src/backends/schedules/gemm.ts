@@ -248,6 +248,15 @@ const panelsFor = (rows: number, { lanes, tile: [height] }: Target, { bits }: Wa
 const inRegisters = (walk: Walk, rows: number, target: Target): boolean =>
   walk.bits === 8 || (rows <= FEW_ROWS && target.lanes > 1 && target.dot === 2 && target.tile[1] <= fieldsOf(walk.bits) && walk.padded % (target.dot * stepsOf(walk, target)) === 0);
 
+/** Rows from which on a panel of bytes is widened before they pass over it. */
+const MANY_ROWS = 24;
+/** Words of a panel that stays near the core beside the rows. */
+const NEAR_WORDS = 8192;
+/** Words of a widened panel; null where tiles widen what they read. */
+export const widenedLength = (walk: Walk, rows: number, target: Target): number | null => {
+  const length = panelLength(walk, target);
+  return target.widensPanels && walk.quads === null && walk.bits === 8 && target.dot === 2 && target.lanes > 1 && rows >= MANY_ROWS && length <= NEAR_WORDS ? length : null;
+};
 /** Where the operands of a product begin, in the enclosing function. */
 export interface Places {
   readonly out: Address;
@@ -261,6 +270,8 @@ export interface Places {
   readonly first?: number;
   /** scratch memory for unpacked panels; null where weights are stored as bytes */
   readonly unpacked?: Buffer | null;
+  /** scratch memory for a panel of words; null where tiles read bytes */
+  readonly words?: Buffer | null;
   /** the table of levels of an indexed walk */
   readonly levels?: Address | null;
   /** loops around the rows, whose counters the addresses hold: they run within the loops over panels */
@@ -276,7 +287,7 @@ export const unpackPanel = (
 export const within = (around: readonly Index[], stmts: readonly Stmt[]): readonly Stmt[] => around.reduceRight((inner, over) => [loop(over, inner)], stmts);
 /** rows × columns: the loops over panels and, within each, over tiles. */
 export const multiply = (
-  shape: Omit<TileShape, 'rows'>, rows: number, columns: number, rescale: Rescale, { out, a, b, y, channel, first = 0, unpacked = null, levels = null, around = [], mark = null }: Places, share: ScheduleContext['share'],
+  shape: Omit<TileShape, 'rows'>, rows: number, columns: number, rescale: Rescale, { out, a, b, y, channel, first = 0, unpacked = null, words = null, levels = null, around = [], mark = null }: Places, share: ScheduleContext['share'],
 ): readonly Stmt[] => {
   const { target, walk, rowA, rowOut } = shape;
   const width = columnsPerPanel(target);
@@ -290,20 +301,20 @@ export const multiply = (
   const several = (panels: number, column: number, number: number, terms: readonly (readonly [Index, number])[]): readonly Stmt[] => {
     const byColumn = (stride: number): (readonly [Index, number])[] => terms.map(([i, n]) => [i, n * stride]);
     const panelAt = moved(b, number * size, ...byColumn(size));
-    const bytes = goesFirst ? list(panels, (p) => unpackPanel(at(unpacked!, p * length), moved(panelAt, p * size), levels, length, blockOf(walk, target), walk, target, share)) : [];
+    const before = words !== null ? widenRows(panelAt, at(words), 1, length, length, length, 0, target) : goesFirst ? list(panels, (p) => unpackPanel(at(unpacked!, p * length), moved(panelAt, p * size), levels, length, blockOf(walk, target), walk, target, share)) : [];
     const tile = (count: number, row: number, m: readonly Index[]): Stmt => {
       const byRow = (stride: number): (readonly [Index, number])[] => m.map((i) => [i, height * stride]);
-      return call(share('tile', { ...shape, walk: own, rows: count, panels }, tileFn), [
-        moved(out, row * rowOut + column, ...byRow(rowOut), ...byColumn(width)), moved(a, row * rowA, ...byRow(rowA)), goesFirst ? at(unpacked!) : panelAt, ...table,
+      return call(share('tile', { ...shape, walk: own, rows: count, panels, b: words === null ? shape.b : 'i16' }, tileFn), [
+        moved(out, row * rowOut + column, ...byRow(rowOut), ...byColumn(width)), moved(a, row * rowA, ...byRow(rowA)), words !== null ? at(words) : goesFirst ? at(unpacked!) : panelAt, ...table,
         ...rescale.channels.map((one) => at(one, first + number * width, ...channel, ...byColumn(width))),
         ...(y === null ? [] : [moved(y, row * rowOut + column, ...byRow(rowOut), ...byColumn(width))]),
         ...(rescale.table === null ? [] : [rescale.table]),
       ], [], rescale.values);
     };
     const m = index('m', tiles);
-    return [...bytes, ...within(around, [loop(m, [tile(height, 0, [m])]), ...(rows % height === 0 ? [] : [tile(rows % height, tiles * height, [])])])];
+    return [...before, ...within(around, [loop(m, [tile(height, 0, [m])]), ...(rows % height === 0 ? [] : [tile(rows % height, tiles * height, [])])])];
   };
-  const wide = Math.min(goesFirst ? 1 : panelsFor(rows, target, walk), Math.max(1, whole));
+  const wide = Math.min(goesFirst || words !== null ? 1 : panelsFor(rows, target, walk), Math.max(1, whole));
   const groups = Math.floor(whole / wide);
   const n = index('n', Math.max(1, groups));
   return [

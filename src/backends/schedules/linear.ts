@@ -7,7 +7,7 @@ import { at, buffer, bytesOf, fn, index, loop, moved } from '../../loops/build.t
 import type { Elem, Fn, Index, Stmt } from '../../loops/types.ts';
 import type { Step } from '../group.ts';
 import { elemOf, operand, product, scratch, shapeOf, type Binding, type Kernel, type Schedule, type ScheduleContext } from './kernel.ts';
-import { columnsPerPanel, fillRows, targetFor, walkOf, widenRows, type Walk } from './gemm.ts';
+import { columnsPerPanel, fillRows, targetFor, walkOf, widenedLength, widenRows, type Walk } from './gemm.ts';
 import { storedWeights, weightWidth } from './levels.ts';
 import { rowsInOrder } from './pairs.ts';
 import { PANEL } from './quad-panel.ts';
@@ -72,7 +72,7 @@ const blockRows = ({ rows, columns, walk, x, target }: Shape): number | null => 
   const fit = Math.floor(target.blockBytes / (bytesOf(e) * walk.padded * height)) * height;
   const inOrder = rowsInOrder(walk, rows, columns, height, target);
   if (inOrder !== null && inOrder > fit) return inOrder;
-  const least = walk.bits === 8 ? height : Math.ceil(UNPACKED_ROWS / height) * height;
+  const least = walk.bits === 8 && widenedLength(walk, rows, target) === null ? height : Math.ceil(UNPACKED_ROWS / height) * height;
   return Math.min(rows, Math.max(least, fit));
 };
 

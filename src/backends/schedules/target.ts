@@ -25,6 +25,8 @@ export interface Target {
    * column: where that costs several instructions.
    */
   readonly ordersPairs: boolean;
+  /** whether panels for many rows are first widened to words, which spares every tile to widen them as it reads: where products leave the machine no time for it */
+  readonly widensPanels: boolean;
   /** how the 64-bit constants of a dyadic are ordered in two vectors */
   readonly pairing: Pairing;
   /** bytes of widened rows that a matrix product keeps near the core */
@@ -32,31 +34,31 @@ export interface Target {
 }
 
 /** C99 without intrinsics: eight scalar dot products side by side, which compilers vectorise along K. */
-export const portableC: Target = { name: 'portable C', lanes: 1, dot: 1, tile: [8, 1], quads: null, narrowQuads: null, ordersPairs: false, pairing: 'halves', blockBytes: 16384 };
+export const portableC: Target = { name: 'portable C', lanes: 1, dot: 1, tile: [8, 1], quads: null, narrowQuads: null, ordersPairs: false, widensPanels: false, pairing: 'halves', blockBytes: 16384 };
 
 /** The same where the binary also holds versions with vectors, whose weights it reads. */
 export const portableBesideVectors: Target = { ...portableC, name: 'portable C beside vectors', quads: 'i16' };
 
 /** WebAssembly SIMD128. The tile keeps rows·vectors + vectors + rows + (vectors − 1) ≤ 15 registers, beyond which engines spill. */
-export const simd128: Target = { name: 'WebAssembly SIMD128', lanes: 4, dot: 2, tile: [4, 2], quads: null, narrowQuads: null, ordersPairs: false, pairing: 'halves', blockBytes: 16384 };
+export const simd128: Target = { name: 'WebAssembly SIMD128', lanes: 4, dot: 2, tile: [4, 2], quads: null, narrowQuads: null, ordersPairs: false, widensPanels: true, pairing: 'halves', blockBytes: 16384 };
 
 /** The same with relaxed SIMD: products of pairs of bytes, of which the second lies in 0 … 127. */
 export const relaxedSimd: Target = { ...simd128, name: 'WebAssembly relaxed SIMD', narrowQuads: 'i8' };
 
 /** x86-64 with vectors of 32 bytes. */
-export const avx2: Target = { name: 'AVX2', lanes: 8, dot: 2, tile: [6, 2], quads: 'i16', narrowQuads: 'u8', ordersPairs: true, pairing: 'evenodd', blockBytes: 16384 };
+export const avx2: Target = { name: 'AVX2', lanes: 8, dot: 2, tile: [6, 2], quads: 'i16', narrowQuads: 'u8', ordersPairs: true, widensPanels: false, pairing: 'evenodd', blockBytes: 16384 };
 
 /** x86-64 with vectors of 64 bytes and dot products that add to the sum. */
-export const avx512vnni: Target = { name: 'AVX-512 VNNI', lanes: 16, dot: 2, tile: [4, 4], quads: 'u8', narrowQuads: null, ordersPairs: false, pairing: 'evenodd', blockBytes: 16384 };
+export const avx512vnni: Target = { name: 'AVX-512 VNNI', lanes: 16, dot: 2, tile: [4, 4], quads: 'u8', narrowQuads: null, ordersPairs: false, widensPanels: false, pairing: 'evenodd', blockBytes: 16384 };
 
 /** 64-bit Arm with dot products of four bytes. */
-export const neonDot: Target = { name: 'NEON with dot products', lanes: 4, dot: 2, tile: [4, 4], quads: 'i8', narrowQuads: null, ordersPairs: false, pairing: 'halves', blockBytes: 16384 };
+export const neonDot: Target = { name: 'NEON with dot products', lanes: 4, dot: 2, tile: [4, 4], quads: 'i8', narrowQuads: null, ordersPairs: false, widensPanels: false, pairing: 'halves', blockBytes: 16384 };
 
 /** 64-bit Arm. */
-export const neon: Target = { name: 'NEON', lanes: 4, dot: 2, tile: [4, 4], quads: 'i16', narrowQuads: null, ordersPairs: false, pairing: 'halves', blockBytes: 16384 };
+export const neon: Target = { name: 'NEON', lanes: 4, dot: 2, tile: [4, 4], quads: 'i16', narrowQuads: null, ordersPairs: false, widensPanels: false, pairing: 'halves', blockBytes: 16384 };
 
 /** Cortex-M with the DSP extension: sums are scalars, products of two halfwords go through one instruction. */
-export const cortexM: Target = { name: 'Cortex-M DSP', lanes: 1, dot: 2, tile: [4, 1], quads: null, narrowQuads: null, ordersPairs: false, pairing: 'halves', blockBytes: 4096 };
+export const cortexM: Target = { name: 'Cortex-M DSP', lanes: 1, dot: 2, tile: [4, 1], quads: null, narrowQuads: null, ordersPairs: false, widensPanels: false, pairing: 'halves', blockBytes: 4096 };
 
 /** Lanes of one vector of an element; 1 without vectors. */
 export const vectorLanes = ({ lanes }: Target, e: Elem): number => (lanes === 1 ? 1 : (4 * lanes) / bytesOf(e));

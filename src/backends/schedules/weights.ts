@@ -1,7 +1,7 @@
 /** Constant weights of a product, however they stand in memory: bindings and parameters of loop functions, and the product itself. */
 import { at, buffer, load, moved, set, store, variable } from '../../loops/build.ts';
 import type { Address, Buffer, Contents, Elem, Index, Mark, Stmt } from '../../loops/types.ts';
-import { constantsLength, multiply, packPanels, panelBytes, panelConstants, panelLength, panelStarts, within, type TileShape, type Walk } from './gemm.ts';
+import { constantsLength, multiply, packPanels, panelBytes, panelConstants, panelLength, panelStarts, widenedLength, within, type TileShape, type Walk } from './gemm.ts';
 import { packed, scratch, type Binding, type ScheduleContext } from './kernel.ts';
 import type { StoredWeights } from './levels.ts';
 import { MOST_ROWS, multiplyQuads, packQuads, partWidth, quadConstants, quadLength, quadPanelBytes, quadScratch, startSums, type QuadPlaces } from './quads.ts';
@@ -30,6 +30,9 @@ const unpackedLength = (columns: number, walk: Walk, target: Target): number | n
 const edgeLength = (columns: number, { quads }: Walk, target: Target): number | null =>
   (quads === null || target.lanes === 1 || columns >= PANEL || partWidth(columns, target) === columns ? null : PANEL * MOST_ROWS);
 
+/** Words of a panel that is widened, or put in order, before many rows pass over it. */
+const wordsLength = (walk: Walk, rows: number, columns: number, target: Target): number | null => widenedLength(walk, rows, target) ?? pairsLength(walk, rows, columns, target);
+
 /** Weights [groups·columns, segments, run], and the scratch memory of their product with at most `rows` rows; in the order of `weightBuffers`. */
 export const weightBindings = (name: string, { weights, codes, levels, padding }: StoredWeights, columns: number, walk: Walk, target: Target, groups: number, out: Elem, rows: number): readonly Binding[] => {
   const filter = codes.length / groups;
@@ -39,7 +42,7 @@ export const weightBindings = (name: string, { weights, codes, levels, padding }
     const own = codes.subarray(g * filter, (g + 1) * filter);
     panels.set(walk.quads === null ? packPanels(own, columns, walk, target, padding) : packQuads(own, columns, walk, padding), g * length);
   }
-  const [unpacked, edge, pairs] = [unpackedLength(columns, walk, target), edgeLength(columns, walk, target), pairsLength(walk, rows, columns, target)];
+  const [unpacked, edge, pairs] = [unpackedLength(columns, walk, target), edgeLength(columns, walk, target), wordsLength(walk, rows, columns, target)];
   return [
     packed(name, panels), ...(levels === null ? [] : [packed(name, levels)]), ...(walk.quads?.rebased === true ? [packed(name, quadConstants(startSums(weights, groups * columns, -rowOffset(walk)), columns, target, groups))] : []),
     ...(unpacked === null ? [] : [scratch('i8', unpacked)]), ...(edge === null ? [] : [scratch(out, edge)]),
@@ -73,15 +76,15 @@ export const weightBuffers = (columns: number, walk: Walk, target: Target, out: 
   const unpacked = unpackedBytes === null ? null : buffer('unpacked', 'i8', unpackedBytes, 'temp');
   const edge = edgeElements === null ? null : buffer('edge', out, edgeElements, 'temp');
   const offsets = walk.quads?.held == null ? null : buffer('offsets', 'i32', rows, 'temp');
-  const pairWords = pairsLength(walk, rows, columns, target);
-  const pairs = pairWords === null ? null : buffer('pairs', 'i16', pairWords, 'temp');
+  const length16 = wordsLength(walk, rows, columns, target);
+  const words = length16 === null ? null : buffer('words', 'i16', length16, 'temp');
   return {
-    buffers: [weights, levels, start, unpacked, edge, offsets, pairs].filter((one) => one !== null),
+    buffers: [weights, levels, start, unpacked, edge, offsets, words].filter((one) => one !== null),
     multiply(tile, rows, rescale, { out: to, a, y, group, around = [], mark = null }, share) {
       const by = (stride: number): (readonly [Index, number])[] => (group === null ? [] : [[group, stride]]);
       const places = { out: to, a, b: moved(at(weights), 0, ...by(length)), y, channel: by(channels), unpacked, levels: levels === null ? null : at(levels), around, mark };
-      if (walk.quads === null) return multiply(tile, rows, columns, rescale, places, share);
-      const own: QuadPlaces = { ...places, start: start === null ? null : at(start, 0, ...by(channels)), edge, offsets, pairs };
+      if (walk.quads === null) return multiply(tile, rows, columns, rescale, { ...places, words: widenedLength(walk, rows, target) === null ? null : words }, share);
+      const own: QuadPlaces = { ...places, start: start === null ? null : at(start, 0, ...by(channels)), edge, offsets, pairs: words };
       const { table } = rescale;
       if (table === null || tile.rescale.code !== tile.rescale.out || target.lanes === 1) return multiplyQuads(tile, rows, columns, rescale, own, share);
       return once([
