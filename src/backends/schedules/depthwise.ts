@@ -14,7 +14,7 @@ import { storedWeights, unpackLevels } from './levels.ts';
 import { startSums } from './quads.ts';
 import { makeRescale, rescaleBindings, rescaleClass, rescaleValues, type RescaleClass } from './rescale.ts';
 import { bandLength, bandOf, inResult, overBlocks, type Band, type WindowShape } from './rows.ts';
-import { packSliding, partsOf, readsImage, rowsTogether, slidingConstants, slidingElem, slidingPads, slidingRebased, slidingWeights, type Part } from './sliding.ts';
+import { MOST_TAPS, packSliding, partsOf, readsImage, rowsTogether, slidingConstants, slidingElem, slidingPads, slidingRebased, slidingWeights, type Part } from './sliding.ts';
 import { besideLength, edgeLength, slidingLayer, type Weights } from './sliding-layer.ts';
 import { markFor } from './split.ts';
 import type { Target } from './target.ts';
@@ -43,7 +43,7 @@ export const depthwise = (step: Step, context: ScheduleContext, window: WindowSh
   const target = parts !== null ? context.target : targetOf(window, context.target);
   const together = parts === null ? 1 : rowsTogether(target, window);
   const band = parts === null ? bandOf(window, 'i16', 0, target) : bandOf(window, slidingElem(target, elemOf(x.type.dtype)), 0, target, {
-    least: parts.every(readsImage) ? together : SHARED_ROWS, together, planes: parts.filter((part) => !readsImage(part)).map(({ first, channels }) => ({ first, channels, parted: window.strides[1] === 2 })),
+    least: parts.every((part) => readsImage(part, window, target)) ? together : SHARED_ROWS, together, planes: parts.filter((part) => !readsImage(part, window, target)).map(({ first, channels, merged }) => ({ first, channels, parted: merged > 1 && window.strides[1] === 2 })),
   });
   // only sliding joins a pixel with a tap that is none
   const own = storedWeights(step.root, parts !== null && slidingPads(window.kernel, target, together));
@@ -57,12 +57,12 @@ export const depthwise = (step: Step, context: ScheduleContext, window: WindowSh
     const scratches = (e: Elem, length: number): readonly Binding[] => (length === 0 ? [] : [scratch(e, length)]);
     return { ...build, buffers: [
       { kind: 'value', value: step.output }, operand(x), ...stored(weight.name, packSliding(codes, parts, window.kernel, target, together, padding), own.levels, key), ...start,
-      ...scratches(band.e, bandLength(band)), ...scratches(key.x, edgeLength(parts, window, together)),
+      ...scratches(band.e, bandLength(band)), ...scratches(key.x, edgeLength(parts, window, target)),
       ...rescaleBindings(step, false, (constants) => perLane(perChannel(constants, window.channels))), ...scratches(ending.out, besideLength(parts)),
     ] };
   }
   const buffers: readonly Binding[] = [
-    { kind: 'value', value: step.output }, operand(x), ...stored(weight.name, target.lanes === 1 ? packScalar(codes, window.channels, taps) : packPairs(codes, window.channels, taps, target, padding), own.levels, key),
+    { kind: 'value', value: step.output }, operand(x), ...stored(weight.name, target.lanes === 1 ? packScalar(codes, window.channels, taps) : packPairs(codes, window.channels, window.kernel, target, padding), own.levels, key),
     scratch('i16', bandLength(band)), ...(target.lanes === 1 ? [scratch('i32', window.channels)] : []),
     ...rescaleBindings(step, !key.inPlace, (constants) => blockConstants(perChannel(constants, window.channels), target)),
   ];
@@ -120,15 +120,20 @@ const blockStarts = (channels: number, run: number): readonly number[] => {
   const whole = Math.floor(channels / run);
   return [...list(whole, (n) => n * run), ...(channels % run === 0 ? [] : [channels - run])];
 };
-const blockLength = (taps: number, run: number): number => 2 * Math.ceil(taps / 2) * run;
+/** Taps that stand side by side in the code, and loops over them: all taps of a window, or one row of it where there are too many. */
+const segmentsOf = ([kh, kw]: readonly number[]): { readonly count: number; readonly taps: number } => (kh * kw > MOST_TAPS ? { count: kh, taps: kw } : { count: 1, taps: kh * kw });
+const pairsLength = (taps: number, run: number): number => 2 * Math.ceil(taps / 2) * run;
+const blockLength = (kernel: readonly number[], run: number): number => segmentsOf(kernel).count * pairsLength(segmentsOf(kernel).taps, run);
 
-const packPairs = (weights: Int8Array, channels: number, taps: number, { lanes }: Target, padding: number): Int8Array => {
+/** [channel][tap] → [block][segment][tap pair][channel][2] */
+const packPairs = (weights: Int8Array, channels: number, kernel: readonly number[], { lanes }: Target, padding: number): Int8Array => {
   const run = runOf(lanes);
   const starts = blockStarts(channels, run);
-  const out = new Int8Array(starts.length * blockLength(taps, run));
+  const { count, taps } = segmentsOf(kernel);
+  const out = new Int8Array(starts.length * blockLength(kernel, run));
   let to = 0;
-  for (const start of starts) for (let tap = 0; tap < taps; tap += 2) for (let c = start; c < start + run; c++) for (const t of [tap, tap + 1]) {
-    out[to++] = t < taps ? weights[c * taps + t] : padding;
+  for (const start of starts) for (let s = 0; s < count; s++) for (let tap = 0; tap < taps; tap += 2) for (let c = start; c < start + run; c++) for (const t of [tap, tap + 1]) {
+    out[to++] = t < taps ? weights[(c * count + s) * taps + t] : padding;
   }
   return out;
 };
@@ -143,7 +148,7 @@ const depthwiseFn = ({ share }: ScheduleContext) => (name: string, shape: Shape)
   const run = runOf(target.lanes);
   const result = buffer('out', ending.out, pixels * channels, 'out');
   const source = buffer('x', x, w.batch * w.height * w.width * channels, 'in');
-  const weights = weightsOf(scalar ? taps * channels : blockStarts(channels, run).length * blockLength(taps, run), shape, share);
+  const weights = weightsOf(scalar ? taps * channels : blockStarts(channels, run).length * blockLength(w.kernel, run), shape, share);
   const rows = buffer('rows', 'i16', bandLength(band), 'temp');
   const sums = buffer('sums', 'i32', channels, 'temp');
   const rescale = makeRescale(ending, target, { channels: blockStarts(channels, run).length * run, y: pixels * channels }, inPlace ? result : null);
@@ -172,7 +177,10 @@ interface RowShape {
 const rowFn = (name: string, { window, bandRow, rescale: ending, inPlace, target }: RowShape): Fn => {
   const { kernel: [kh, kw], dilations, stride, outWidth, channels } = window;
   const run = runOf(target.lanes);
-  const taps = kh * kw;
+  const { count, taps } = segmentsOf([kh, kw]);
+  const segment = index('segment', count);
+  const bySegment = (stride: number): (readonly [Index, number])[] => (count === 1 ? [] : [[segment, stride]]);
+  const overSegments = (stmts: readonly Stmt[]): readonly Stmt[] => (count === 1 ? stmts : [loop(segment, stmts)]);
   const reach = (kh - 1) * dilations[0] * bandRow + ((outWidth - 1) * stride + (kw - 1) * dilations[1] + 1) * channels;
   const offsetOf = (tap: number): number => Math.floor(tap / kw) * dilations[0] * bandRow + (tap % kw) * dilations[1] * channels;
   const result = buffer('out', ending.out, outWidth * channels, 'out');
@@ -189,33 +197,37 @@ const rowFn = (name: string, { window, bandRow, rescale: ending, inPlace, target
   };
 
   if (target.lanes === 1) {
-    const weights = buffer('w', 'i8', taps * channels, 'const');
+    const weights = buffer('w', 'i8', kh * kw * channels, 'const');
     const sums = buffer('sums', 'i32', channels, 'temp');
-    const [c, d] = [index('c', channels), index('d', channels)];
-    const products = list(taps, (tap) => mul(load(at(rows, offsetOf(tap), [p, stride * channels], [c, 1]), 1, 'i32'), load(at(weights, tap * channels, [c, 1]), 1, 'i32')));
+    const [c, d, z] = [index('c', channels), index('d', channels), index('z', channels)];
+    const products = list(taps, (tap) => mul(
+      load(at(rows, offsetOf(tap), [p, stride * channels], [c, 1], ...bySegment(dilations[0] * bandRow)), 1, 'i32'), load(at(weights, tap * channels, [c, 1], ...bySegment(taps * channels)), 1, 'i32')));
+    const own = at(sums, 0, [c, 1]);
     return fn(name, { buffers: [result, rows, weights, sums, ...rescale.buffers], values: rescale.values }, [
       ...prepared.setup,
-      loop(p, [loop(c, [store(at(sums, 0, [c, 1]), sum(products))]), loop(d, conclude([load(at(sums, 0, [d, 1]))], 0, 0, [[d, 1]]))]),
+      loop(p, [
+        ...(count === 1 ? [] : [loop(z, [store(at(sums, 0, [z, 1]), 0)])]), ...overSegments([loop(c, [store(own, sum(count === 1 ? products : [load(own), ...products]))])]), loop(d, conclude([load(at(sums, 0, [d, 1]))], 0, 0, [[d, 1]])),
+      ]),
     ]);
   }
 
-  const size = blockLength(taps, run);
+  const size = blockLength([kh, kw], run);
   const starts = blockStarts(channels, run);
   const weights = buffer('w', 'i8', starts.length * size, 'const');
   const block = (start: number, number: number, terms: readonly Index[]): readonly Stmt[] => {
     const by = (n: number): (readonly [Index, number])[] => terms.map((i) => [i, n]);
     const totals = [variable('s0', 'i32', target.lanes), variable('s1', 'i32', target.lanes)];
-    const tapAt = (tap: number): Expr => load(at(rows, start + offsetOf(tap), [p, stride * channels], ...by(run)), run);
+    const tapAt = (tap: number): Expr => load(at(rows, start + offsetOf(tap), [p, stride * channels], ...by(run), ...bySegment(dilations[0] * bandRow)), run);
     const pairs = list(Math.ceil(taps / 2), (pair) => {
       const [a, b] = [variable('a', 'i16', run), variable('b', 'i16', run)];
       const last = 2 * pair + 1 === taps;
       return [
         set(a, tapAt(2 * pair)), ...(last ? [] : [set(b, tapAt(2 * pair + 1))]),
         ...totals.map((total, half) => set(total, dot(2, total, zip(half as 0 | 1, 1, a, last ? zero('i16', run) : b),
-          load(at(weights, number * size + pair * 2 * run + half * run, ...by(size)), run, 'i16')))),
+          load(at(weights, number * size + pair * 2 * run + half * run, ...by(size), ...bySegment(pairsLength(taps, run))), run, 'i16')))),
       ];
     });
-    return [...totals.map((total) => set(total, zero('i32', target.lanes))), ...pairs.flat(), ...conclude(totals, start, number, by(run))];
+    return [...totals.map((total) => set(total, zero('i32', target.lanes))), ...overSegments(pairs.flat()), ...conclude(totals, start, number, by(run))];
   };
   const whole = Math.floor(channels / run);
   const c = index('c', whole);

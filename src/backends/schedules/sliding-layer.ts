@@ -27,7 +27,8 @@ type Terms = readonly (readonly [Index, number])[];
 export const besideLength = (parts: readonly Part[]): number => (parts.length === 1 ? 0 : Math.max(0, ...parts.map(({ channels, merged }) => (merged > 1 ? merged * channels : 0))));
 
 /** Rows that windows of so many output rows cover, as long as those of the image, where a part reads them. */
-export const edgeLength = (parts: readonly Part[], w: WindowShape, together: number): number => (!parts.some(readsImage) ? 0 : ((together - 1) * w.strides[0] + (w.kernel[0] - 1) * w.dilations[0] + 1) * w.width * w.channels);
+export const edgeLength = (parts: readonly Part[], w: WindowShape, target: Target): number =>
+  (!parts.some((part) => readsImage(part, w, target)) ? 0 : ((rowsTogether(target, w) - 1) * w.strides[0] + (w.kernel[0] - 1) * w.dilations[0] + 1) * w.width * w.channels);
 
 /** The weights as buffers of the function: those it is called with, the codes to read, and what brings them there. */
 export interface Weights {
@@ -44,7 +45,7 @@ export const slidingLayer = (share: ScheduleContext['share'], name: string, { wi
   const planeOf = (part: Part): (typeof band.planes)[number] => band.planes.find(({ first }) => first === part.first)!;
   const rowsOf = (part: Part, count: 1 | 2): Fn => share('depthwise_row', {
     window: { kernel: w.kernel, dilations: w.dilations, stride: w.strides[1], outWidth: w.outWidth, channels: part.channels }, outChannels: w.channels, x, rescale: ending, target, merged: part.merged, rebased, together, count,
-    ...(readsImage(part) ? { bandRow: imageRow, even: null, border: { width: w.width, left: w.pads[1], code: padCode } } : { bandRow: band.row, even: planeOf(part).even, border: null }),
+    ...(readsImage(part, w, target) ? { bandRow: imageRow, even: null, border: { width: w.width, left: w.pads[1], code: padCode } } : { bandRow: band.row, even: planeOf(part).even, border: null }),
   }, slidingRow);
   const sizes = parts.map((part) => slidingLength(part, target));
   const length = sizes.reduce((sum, size) => sum + size, 0);
@@ -54,7 +55,7 @@ export const slidingLayer = (share: ScheduleContext['share'], name: string, { wi
   const rescale = makeRescale(ending, target, { channels: length, y: 0 });
   const start = rebased ? [buffer('start', 'i32', length, 'const')] : [];
   const rows = buffer('rows', band.e, bandLength(band), 'temp');
-  const edge = buffer('edge', x, edgeLength(parts, w, together), 'temp');
+  const edge = buffer('edge', x, edgeLength(parts, w, target), 'temp');
   const beside = buffer('beside', ending.out, besideLength(parts), 'temp');
   /** `count` output rows of a part, from row `first` (and `terms`) of a block on. */
   const computed = (part: Part, block: Block, from: Address, count: 1 | 2, first: number, terms: Terms): Stmt => {
@@ -94,7 +95,7 @@ export const slidingLayer = (share: ScheduleContext['share'], name: string, { wi
     return [...stmts, ...free(begin, block.rows - begin)];
   };
   const body = overBlocks(w, band, source, rows, padCode + (rebased ? 128 : 0), target,
-    (block) => parts.flatMap((part) => (readsImage(part) ? inImage(part, block) : inBand(part, block))), markFor(pixels * w.channels * w.kernel[0] * w.kernel[1], pixels * w.channels, target));
+    (block) => parts.flatMap((part) => (readsImage(part, w, target) ? inImage(part, block) : inBand(part, block))), markFor(pixels * w.channels * w.kernel[0] * w.kernel[1], pixels * w.channels, target));
   const used = (scratch: Buffer): readonly Buffer[] => (scratch.length === 0 ? [] : [scratch]);
   return fn(name, { buffers: [result, source, ...weights.buffers, ...start, ...used(rows), ...used(edge), ...rescale.buffers, ...used(beside)], values: rescale.values }, [...weights.setup, ...body]);
 };

@@ -39,17 +39,23 @@ export interface Part {
   readonly channels: number;
   readonly merged: number;
 }
-/** Whether rows of the image are read where they are; vectors that hold several pixels read a band with the border written out. */
-export const readsImage = ({ merged }: Part): boolean => merged === 1;
+/**
+ * Whether rows of the image are read where they are, which takes code of its own for pixels at the border; vectors that hold several pixels, and
+ * wide windows where each of several pixels has its own code anyway, read a band with the border written out.
+ */
+export const readsImage = ({ merged }: Part, { kernel }: WindowShape, target: Target): boolean => merged === 1 && (jointOf(target) === 4 || kernel[1] <= WIDE);
+const WIDE = 4;
+/** Taps of a window that may stand side by side in the code. */
+export const MOST_TAPS = 49;
 /** Bytes of a pixel that are worth a store of their own. */
 const LEAST_PART = 16;
 
 /**
- * The parts of a layer that can be computed this way, which takes codes of one byte, no second operand, and enough channels or pixels; null
- * if it cannot. The rescale takes most of the time: whole vectors of it pay for columns that are loaded again.
+ * The parts of a layer that can be computed this way, which takes codes of one byte, no second operand, not too many taps, and enough channels or pixels;
+ * null if it cannot. The rescale takes most of the time: whole vectors of it pay for columns that are loaded again.
  */
-export const partsOf = (target: Target, x: Elem, { channels, strides, dilations, outWidth }: WindowShape, { kind, code }: RescaleClass): readonly Part[] | null => {
-  if (target.lanes === 1 || !(x === 'i8' || (x === 'u8' && target.quads !== 'i8')) || kind !== 'one' || (code !== 'i8' && code !== 'u8')) return null;
+export const partsOf = (target: Target, x: Elem, { channels, kernel, strides, dilations, outWidth }: WindowShape, { kind, code }: RescaleClass): readonly Part[] | null => {
+  if (target.lanes === 1 || kernel[0] * kernel[1] > MOST_TAPS || !(x === 'i8' || (x === 'u8' && target.quads !== 'i8')) || kind !== 'one' || (code !== 'i8' && code !== 'u8')) return null;
   const widest = jointOf(target) * target.lanes;
   const joins = (some: number): boolean => strides[1] <= 2 && dilations[1] === 1 && widest % some === 0 && some * 2 <= widest && outWidth * some >= widest;
   if (joins(channels)) return [{ first: 0, channels, merged: widest / channels }];
