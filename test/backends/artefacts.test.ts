@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { afterAll, describe, expect, it } from 'vitest';
+import { kernelGraph, type Kernel } from '../../src/bench/kernels.ts';
 import { emitC, emitWasm } from '../../src/backends/index.ts';
 import { cCompiler } from '../../src/backends/run.ts';
 import { Builder } from '../../src/ir/build.ts';
@@ -121,4 +122,20 @@ int main(void) {
     expect(run('cmake', ['-S', '.', '-B', '../build'])).toBe(0);
     expect(run('cmake', ['--build', '../build'])).toBe(0);
   }, 240_000);
+});
+
+describe('code', () => {
+  it('of a depthwise layer stays small however large its window is', () => {
+    const side = (window: number, channels: number): Kernel['shape'] => {
+      const pad = (window - 1) / 2;
+      return { op: 'conv', batch: 1, height: 40, width: 40, channels, outputs: channels, kernel: [window, window], strides: [1, 1], pads: [pad, pad, pad, pad], dilations: [1, 1], group: channels };
+    };
+    for (const channels of [6, 96]) for (const window of [3, 5, 7, 9, 15, 31]) {
+      const layer = kernelGraph({ shape: side(window, channels), weightBits: 8, activationBits: 8 });
+      const [module] = emitWasm(layer, { name: 'net' }).artefacts.filter(({ path }) => path.endsWith('.wasm'));
+      expect(module.bytes.length - window * window * channels, `${window}x${window}, ${channels} channels, WebAssembly`).toBeLessThan(25_000);
+      const texts = emitC(layer, { name: 'net' }).artefacts.filter(({ path }) => path.endsWith('.c') && !path.endsWith('_weights.c'));
+      expect(Math.max(...texts.map(({ bytes }) => bytes.length)), `${window}x${window}, ${channels} channels, C`).toBeLessThan(120_000);
+    }
+  });
 });
