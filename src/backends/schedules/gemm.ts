@@ -255,7 +255,7 @@ const NEAR_WORDS = 8192;
 /** Words of a widened panel; null where tiles widen what they read. */
 export const widenedLength = (walk: Walk, rows: number, target: Target): number | null => {
   const length = panelLength(walk, target);
-  return target.widensPanels && walk.quads === null && walk.bits === 8 && target.dot === 2 && target.lanes > 1 && rows >= MANY_ROWS && length <= NEAR_WORDS ? length : null;
+  return target.widensPanels && walk.quads === null && target.dot === 2 && target.lanes > 1 && rows >= MANY_ROWS && length <= NEAR_WORDS ? length : null;
 };
 /** Where the operands of a product begin, in the enclosing function. */
 export interface Places {
@@ -301,7 +301,10 @@ export const multiply = (
   const several = (panels: number, column: number, number: number, terms: readonly (readonly [Index, number])[]): readonly Stmt[] => {
     const byColumn = (stride: number): (readonly [Index, number])[] => terms.map(([i, n]) => [i, n * stride]);
     const panelAt = moved(b, number * size, ...byColumn(size));
-    const before = words !== null ? widenRows(panelAt, at(words), 1, length, length, length, 0, target) : goesFirst ? list(panels, (p) => unpackPanel(at(unpacked!, p * length), moved(panelAt, p * size), levels, length, blockOf(walk, target), walk, target, share)) : [];
+    const before = [
+      ...(goesFirst ? list(panels, (p) => unpackPanel(at(unpacked!, p * length), moved(panelAt, p * size), levels, length, blockOf(walk, target), walk, target, share)) : []),
+      ...(words === null ? [] : widenRows(goesFirst ? at(unpacked!) : panelAt, at(words), 1, length, length, length, 0, target)),
+    ];
     const tile = (count: number, row: number, m: readonly Index[]): Stmt => {
       const byRow = (stride: number): (readonly [Index, number])[] => m.map((i) => [i, height * stride]);
       return call(share('tile', { ...shape, walk: own, rows: count, panels, b: words === null ? shape.b : 'i16' }, tileFn), [

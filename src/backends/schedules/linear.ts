@@ -62,7 +62,7 @@ export const residualInPlace = (step: Step, target: Target): Value | null => {
   return target.lanes === 1 || columns % width === 0 ? (node.inputs['y'] as Value) : null;
 };
 
-/** Rows that share an unpacking at least, near the core or not. */
+/** Rows that share a panel that was unpacked or widened, at least, near the core or not. */
 const UNPACKED_ROWS = 48;
 /** Rows widened at a time; null where the rows can be read as they are. */
 const blockRows = ({ rows, columns, walk, x, target }: Shape): number | null => {
@@ -72,7 +72,9 @@ const blockRows = ({ rows, columns, walk, x, target }: Shape): number | null => 
   const fit = Math.floor(target.blockBytes / (bytesOf(e) * walk.padded * height)) * height;
   const inOrder = rowsInOrder(walk, rows, columns, height, target);
   if (inOrder !== null && inOrder > fit) return inOrder;
-  const least = walk.bits === 8 && widenedLength(walk, rows, target) === null ? height : Math.ceil(UNPACKED_ROWS / height) * height;
+  // blocks of equal height
+  const shared = Math.ceil(rows / Math.max(1, Math.floor(rows / UNPACKED_ROWS)) / height) * height;
+  const least = walk.bits === 8 && widenedLength(walk, rows, target) === null ? height : shared;
   return Math.min(rows, Math.max(least, fit));
 };
 
