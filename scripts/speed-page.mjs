@@ -179,7 +179,7 @@ ${table(['net', 'C best ms', 'of the line', 'ratio', 'goal', 'WASM best ms', 'of
 `}${kernels === null ? '' : `
 Limits of kernels there: ${limitList([...kernels.limits.cpu, ...kernels.limits.wasm])}.
 
-${kernelTable({ rows: kernels.rows.filter((found) => goalOf(found) !== '') })}
+${kernelTable({ rows: kernels.rows.filter((found) => goalOf(found) !== null), limits: kernels.limits })}
 `}`;
 }).join('\n');
 
@@ -211,14 +211,30 @@ const goals = {
   'linear 64x768x768 AVX-512': 200, 'linear 64x768x768 AVX2': 80, 'linear 64x768x768 WebAssembly': 38, 'depthwise 56x56x144 3x3 AVX-512': 52, 'depthwise 56x56x144 3x3 WebAssembly': 10,
   'linear 1x768x768 AVX-512': 95, 'linear 1x768x768 WebAssembly': 28,
 };
-const goalOf = ({ kernel, instructions, weightBits }) => {
-  const key = Object.keys(goals).find((name) => weightBits === 8 && `${kernel} ${instructions}`.startsWith(name));
-  return key === undefined ? '' : `≥ ${goals[key]}`;
+/** What bounds the kernels of an instruction set, by the names of the limits, and GMAC/s and G codes/s of both on the processor that the goals were set on, a Zen 4 at 3.63 GHz. */
+const bounds = {
+  'AVX-512 VNNI': { dot: 'vpdpbusd 512', rescale: 'vpmuldq 512', there: [231.7, 11.0] },
+  AVX2: { dot: 'vpmaddwd 256', rescale: 'vpmuldq 256', there: [110.1, 10.2] },
+  'WebAssembly SIMD128': { dot: 'i32x4.dot_i16x8_s 128', rescale: 'i64x2.extmul_i32x4_s 128', there: [44, 3.85] },
 };
-export const kernelTable = ({ rows }) => table(['kernel', 'weights', 'instructions', 'compiler', 'best µs', 'median µs', 'GMAC/s', 'goal'], '---|--:|---|---|--:|--:|--:|--:',
-  [...rows].sort((a, b) => (a.kernel === b.kernel ? b.weightBits - a.weightBits : 0)).map((found) => [
-    found.kernel, `${found.weightBits} bits`, found.instructions, found.compiler ?? '', (1000 * found.bestMs).toFixed(2), (1000 * found.medianMs).toFixed(2), found.gmacs.toFixed(1), goalOf(found),
-  ]));
+/** Multiply-accumulates of a kernel for each code that it rescales. */
+const depthOf = (kernel) => Number(/^linear \d+x(\d+)x/.exec(kernel)?.[1] ?? 0) || (/^depthwise .* 3x3$/.test(kernel) ? 9 : null);
+const lineOf = (depth, [dot, rescale]) => 1 / (1 / dot + 1 / (depth * rescale));
+/** The share of the line that a speed is, here and on the processor of the goals; null where the line is not known. */
+const sharesOf = ({ kernel, instructions }, limits) => {
+  const [bound, depth] = [bounds[instructions], depthOf(kernel)];
+  const here = bound === undefined ? [] : [bound.dot, bound.rescale].map((name) => limits.find(({ primitive }) => primitive === name)?.rate);
+  return bound === undefined || depth === null || here.includes(undefined) ? null : { here: lineOf(depth, here), there: lineOf(depth, bound.there) };
+};
+const goalOf = ({ kernel, instructions, weightBits }) => goals[Object.keys(goals).find((name) => weightBits === 8 && `${kernel} ${instructions}`.startsWith(name))] ?? null;
+export const kernelTable = ({ rows, limits }) => table(['kernel', 'weights', 'instructions', 'compiler', 'best µs', 'median µs', 'GMAC/s', 'of the line', 'goal', 'of the line there'], '---|--:|---|---|--:|--:|--:|--:|--:|--:',
+  [...rows].sort((a, b) => (a.kernel === b.kernel ? b.weightBits - a.weightBits : 0)).map((found) => {
+    const [goal, line] = [goalOf(found), sharesOf(found, [...limits.cpu, ...limits.wasm])];
+    return [
+      found.kernel, `${found.weightBits} bits`, found.instructions, found.compiler ?? '', (1000 * found.bestMs).toFixed(2), (1000 * found.medianMs).toFixed(2), found.gmacs.toFixed(1), line === null ? '' : percent(found.gmacs / line.here),
+      goal === null ? '' : `≥ ${goal}`, goal === null || line === null ? '' : percent(goal / line.there),
+    ];
+  }));
 
 const limitList = (limits) => limits.map(({ primitive, kind, rate }) => `${primitive} ${rate.toFixed(kind === 'dot' ? 0 : 1)} ${kind === 'dot' ? 'GMAC/s' : 'G codes/s'}`).join(', ');
 const machineText = ({ machine, lowbitc, load, day }) =>
@@ -252,8 +268,7 @@ ${machines(nets)}
 ${Object.values(nets).some(({ machine, load }) => load.before > machine.cores) ? `- Loads above the number of cores: other programs took cores and caches from all sides. Wall times of large nets, first outputs and seconds of compilation are longer than on a quiet
   machine, and the ratio of one net has differed by a third from run to run; of small nets, which stay within a core's own caches, by a tenth.
 ` : ''}- C: ${last.instructions ?? 'none'}, \`-O3\`. Limits: ${limitList(last.limits.cpu ?? [])}.
-${/AVX-512/.test(last.instructions ?? '') || last.machine.architecture !== 'x64' ? '' : `- The processor has no AVX-512: that version of the C, and those for Arm, are compared with the reference code by code (Arm under qemu, AVX-512 as a loop program), not timed. Goals of kernels were
-  set on a processor at 3.6 GHz with AVX-512; the limits above tell how far this one is from it.
+${/AVX-512/.test(last.instructions ?? '') || last.machine.architecture !== 'x64' ? '' : `- The processor has no AVX-512: that version of the C, and those for Arm, are compared with the reference code by code (Arm under qemu, AVX-512 as a loop program), not timed.
 `}- WebAssembly: SIMD128 in Node. Limits: ${limitList(last.limits.wasm ?? [])}.
 
 ${[versus(nets, 'cpu'), versus(nets, 'wasm'), starts(nets), threads(nets), words(inWords), relaxed, sizes(nets), shortfalls(nets), losses(nets)].filter((text) => text !== '').join('\n')}`}${kernels === null ? '' : `
@@ -261,6 +276,9 @@ ${[versus(nets, 'cpu'), versus(nets, 'wasm'), starts(nets), threads(nets), words
 
 Each alone and over and over, codes of 8 bits, with the exact rescale to bytes, \`-O3\`. ${machineText(kernels)}; ${Object.entries(kernels.compilers).map(([name, text]) => `${name}: ${text}`).join('; ')}.
 Limits: ${limitList([...kernels.limits.cpu, ...kernels.limits.wasm])}.
+
+Goals were set on an AMD Zen 4 at 3.63 GHz (\`vpdpbusd\` 232 GMAC/s, \`vpmaddwd\` of 256 bits 110, \`i32x4.dot_i16x8_s\` 44; exact rescales 11.0, 10.2 and 3.85 G codes/s). What share of that machine's line they are stands beside
+what share of the line of this machine is reached, each line made of the instructions that the row may use. Memory is in neither: one row is bounded by the way of its weights to the core.
 
 ${kernelTable(kernels)}
 `}${Object.keys(others).length === 0 ? '' : `
