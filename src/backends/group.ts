@@ -5,6 +5,8 @@
  *
  *     %a = conv_acc(%x, %w)  %b = requantize_add(%a, %skip, …)  %c = table(%b, …)      →   one step that writes %c
  *
+ * A transposition of few planes to channels last that one convolution alone reads is no step either: the convolution reads the planes.
+ *
  * Nodes that only rename elements are no steps but views: a reshape, a slice that is contiguous, and a concatenation along the
  * outermost axis whose producers can write their parts in place.
  */
@@ -19,6 +21,8 @@ export interface Step {
   readonly rescale: Node | null;
   /** the table of 256 entries applied to the result */
   readonly table: Node | null;
+  /** whether the x of a convolution stands as planes, [N, C, H, W], where its type says [N, H, W, C] */
+  readonly planes: boolean;
   /** what the step reads at run time, each value once; constants are not among them */
   readonly operands: readonly Value[];
   readonly output: Value;
@@ -41,18 +45,25 @@ export const bytesOf = (value: Value): number => sizeOf(value.type.shape) * stor
 const accumulating: ReadonlySet<string> = new Set(['conv_acc', 'linear_acc', 'matmul_acc', 'sum_pool', 'reduce_sum']);
 const rescaling: ReadonlySet<string> = new Set(['requantize', 'requantize_words', 'requantize_add']);
 
-export const groupSteps = (graph: Graph): Grouping => {
+/** Channels up to which planes are read as they stand: each row of taps of a plane is padded by itself. */
+const MOST_PLANES = 4;
+
+/** `planes`: whether convolutions can read planes. */
+export const groupSteps = (graph: Graph, { planes = true }: { readonly planes?: boolean } = {}): Grouping => {
   const uses = useCounts(graph);
   const reader = soleReaders(graph, uses);
   const views = new Map<Value, View>();
   const viewOf = (value: Value): View => views.get(value) ?? { base: value, offset: 0 };
   const outputs = new Set(graph.outputs.map(({ value }) => value));
   const taken = new Set<Node>();
+  const asPlanes = new Set<Value>();
   const steps: { step: Step; last: Node }[] = [];
   for (const root of graph.nodes) {
     if (taken.has(root)) continue;
-    const view = viewOfNode(root, viewOf);
+    const inPlanes = planes && !outputs.has(root.output) && readAsPlanes(root, reader.get(root.output));
+    const view = inPlanes ? viewOf(root.inputs['x'] as Value) : viewOfNode(root, viewOf);
     if (view !== null) {
+      if (inPlanes) asPlanes.add(root.output);
       views.set(root.output, view);
       continue;
     }
@@ -63,7 +74,7 @@ export const groupSteps = (graph: Graph): Grouping => {
     const inside = new Set(nodes.map(({ output }) => output));
     const operands = [...new Set(nodes.flatMap(operandsOf))].filter((value) => !inside.has(value) && value.def.op !== 'const');
     const last = nodes[nodes.length - 1];
-    steps.push({ step: { root, rescale, table, operands, output: last.output }, last });
+    steps.push({ step: { root, rescale, table, planes: asPlanes.has(root.inputs['x'] as Value), operands, output: last.output }, last });
   }
   const order = new Map(graph.nodes.map((node, i) => [node, i]));
   steps.sort((a, b) => order.get(a.last)! - order.get(b.last)!);
@@ -76,6 +87,14 @@ const soleReaders = (graph: Graph, uses: ReadonlyMap<Value, number>): ReadonlyMa
   const readers = new Map<Value, Node>();
   for (const node of graph.nodes) for (const value of operandsOf(node)) if (uses.get(value) === 1 && isNode(value.def)) readers.set(value, node);
   return readers;
+};
+
+/** Whether a node brings few planes to channels last for a convolution of several taps, of bytes, with one group and taps side by side in a row. */
+const readAsPlanes = (node: Node, reader: Node | undefined): boolean => {
+  if (node.op !== 'transpose' || reader?.op !== 'conv_acc' || reader.inputs['x'] !== node.output || String(node.attrs['perm']) !== '0,2,3,1') return false;
+  const [, kh, kw] = staticShape((reader.inputs['weight'] as Value).type.shape);
+  const { group, dilations } = reader.attrs as { group: number; dilations: readonly number[] };
+  return group === 1 && dilations[1] === 1 && kh * kw > 1 && storageBytes(node.output.type.dtype) === 1 && staticShape(node.output.type.shape)[3] <= MOST_PLANES;
 };
 
 /** The rescale of an accumulator. A second operand that is broadcast keeps an addition apart: the fused form reads it in step. */

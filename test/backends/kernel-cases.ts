@@ -160,17 +160,19 @@ interface ConvOptions {
   readonly batch?: number;
   readonly x?: IntegerDType;
   readonly weight?: Weights;
+  /** whether x is an input of planes, transposed to channels last */
+  readonly planes?: boolean;
 }
 export const convCase = (o: ConvOptions, ending: Ending): Case => {
-  const { size, kernel, inputs, outputs, group = 1, strides = [1, 1], pads = [0, 0, 0, 0], dilations = [1, 1], batch = 1, x = 'i8', weight = 'i8' } = o;
+  const { size, kernel, inputs, outputs, group = 1, strides = [1, 1], pads = [0, 0, 0, 0], dilations = [1, 1], batch = 1, x = 'i8', weight = 'i8', planes = false } = o;
   return {
     large: (size[0] * size[1] * kernel[0] * kernel[1] * inputs * outputs) / group > LARGE,
-    name: `conv ${batch}x${size}x${inputs} ${kernel} -> ${outputs} group ${group} strides ${strides} pads ${pads} dilations ${dilations} ${x} ${weightName(weight)} ${ending}`,
+    name: `conv ${batch}x${size}x${inputs} ${kernel} -> ${outputs} group ${group} strides ${strides} pads ${pads} dilations ${dilations} ${x} ${weightName(weight)} ${ending}${planes ? ' of planes' : ''}`,
     build: (s) => {
       const per = inputs / group;
       const greatest = reachOf(kernel[0] * kernel[1] * per, x, greatestOf(weight));
       const [low, high] = rangeOf(x);
-      const xs = s.input(x, batch, ...size, inputs);
+      const xs = planes ? s.b.emit(transpose, { x: s.input(x, batch, inputs, ...size) }, { perm: [0, 2, 3, 1] }) : s.input(x, batch, ...size, inputs);
       const { weight: values, indexBits } = weightOf(s, weight, [outputs, ...kernel, per]);
       const acc = s.b.emit(convAcc, { x: xs, weight: values }, { strides, pads, dilations, group, padCode: s.dice.between(low, high), bound: bound(greatest), indexBits });
       return ended(s, acc, greatest, ending);
@@ -239,6 +241,13 @@ const fixedCases: readonly Case[] = [
     ]),
   ]),
   linearCase([1], 260, 40, 'u8', { indexBits: 4, levels: [127] }, 'one'), linearCase([2], 40000, 16, 'u8', { indexBits: 4, levels: [-128, 127, 100, -77] }, 'one'),
+  // few planes brought to channels last: the convolution reads them as they stand; more planes, other windows and 16 bits do not
+  ...endings.map((ending) => convCase({ size: [9, 8], kernel: [3, 3], inputs: 3, outputs: 8, strides: [2, 2], pads: [1, 1, 1, 1], planes: true }, ending)),
+  convCase({ size: [11, 7], kernel: [5, 3], inputs: 2, outputs: 40, strides: [1, 2], pads: [2, 0, 1, 1], batch: 2, x: 'u8', planes: true }, 'one'), convCase({ size: [8, 8], kernel: [4, 4], inputs: 4, outputs: 24, strides: [4, 4], weight: 'i4', planes: true }, 'one'),
+  convCase({ size: [9, 9], kernel: [3, 3], inputs: 3, outputs: 16, dilations: [2, 1], pads: [2, 1, 2, 1], weight: { indexBits: 4, levels: [-90, -3, 2, 64] }, planes: true }, 'table'), convCase({ size: [30, 70], kernel: [7, 7], inputs: 3, outputs: 20, strides: [2, 2], pads: [3, 3, 3, 3], x: 'u8', planes: true }, 'one'),
+  convCase({ size: [6, 8], kernel: [3, 3], inputs: 1, outputs: 5, pads: [1, 1, 1, 1], planes: true }, 'one'), convCase({ size: [5, 6], kernel: [1, 3], inputs: 3, outputs: 33, pads: [0, 1, 0, 1], weight: 'i2', planes: true }, 'residual'),
+  convCase({ size: [5, 6], kernel: [3, 3], inputs: 6, outputs: 7, pads: [1, 1, 1, 1], planes: true }, 'one'), convCase({ size: [5, 6], kernel: [3, 3], inputs: 3, outputs: 3, group: 3, pads: [1, 1, 1, 1], planes: true }, 'one'),
+  convCase({ size: [5, 6], kernel: [3, 3], inputs: 2, outputs: 9, dilations: [1, 2], planes: true }, 'one'), convCase({ size: [5, 6], kernel: [2, 2], inputs: 2, outputs: 9, x: 'i16', planes: true }, 'one'), convCase({ size: [5, 6], kernel: [1, 1], inputs: 3, outputs: 9, planes: true }, 'one'),
   // depthwise
   ...endings.map((ending) => convCase({ size: [5, 6], kernel: [3, 3], inputs: 11, outputs: 11, group: 11, pads: [1, 1, 1, 1] }, ending)),
   convCase({ size: [8, 8], kernel: [3, 3], inputs: 16, outputs: 16, group: 16, strides: [2, 2], pads: [0, 0, 1, 1], batch: 2 }, 'residual'), convCase({ size: [6, 9], kernel: [5, 5], inputs: 8, outputs: 8, group: 8, pads: [2, 2, 2, 2], x: 'u8' }, 'one'),
@@ -414,7 +423,7 @@ export const randomCases = (seed: number, count: number): readonly Case[] => {
         const kernel = [dice.between(1, 4), dice.between(1, 4)] as const;
         const dilations = [dice.between(1, 2), dice.between(1, 2)];
         const size = [dice.between(1, 9) + kernel[0] * dilations[0], dice.between(1, 9) + kernel[1] * dilations[1]] as const;
-        return convCase({ size, kernel, dilations, inputs: group * dice.between(1, 9), outputs: group * dice.between(1, 17), group, strides: [dice.between(1, 3), dice.between(1, 3)], pads: Array.from({ length: 4 }, () => dice.between(0, 4)), batch: dice.between(1, 2), x, weight: randomWeights(dice, ['i2', 'i3', 'i4', 'i5', 'i6', 'i8']) }, ending);
+        return convCase({ size, kernel, dilations, inputs: group * dice.between(1, 9), outputs: group * dice.between(1, 17), group, strides: [dice.between(1, 3), dice.between(1, 3)], pads: Array.from({ length: 4 }, () => dice.between(0, 4)), batch: dice.between(1, 2), x, weight: randomWeights(dice, ['i2', 'i3', 'i4', 'i5', 'i6', 'i8']), planes: dice.between(0, 2) === 0 }, ending);
       }
       case 2: {
         const channels = dice.between(1, 40);

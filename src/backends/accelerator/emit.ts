@@ -1,5 +1,6 @@
 /** Target `accel`: a program of the instruction set LB1 for a described machine, with its memory, its time and vectors to test it. */
 import type { Artefact, Backend, Emission, Program, ProgramPrice } from '../backend.ts';
+import { groupSteps } from '../group.ts';
 import { printInstruction } from './assembly.ts';
 import { blobNames } from './blobs.ts';
 import { encodeProgram, wordCount } from './encode.ts';
@@ -12,13 +13,17 @@ import { scheduleOf } from './schedule.ts';
 import { simulate } from './simulate.ts';
 import { specText } from './spec.ts';
 
+/** Steps that read all images channels last. */
+const channelsLast = (graph: Program['graph']): Program => ({ graph, ...groupSteps(graph, { planes: false }) });
+
 export const acceleratorFor = (machine: Machine): Backend => ({
   name: 'accel',
   summary: `LB1 instructions for an accelerator (${machine.name})`,
   configure: (setting) => acceleratorFor(machineOf(setting)),
   multiplierBits: machine.multiplierBits,
   rescalesWords: false,
-  emit: (program: Program, { name }): Emission => {
+  emit: ({ graph }: Program, { name }): Emission => {
+    const program = channelsLast(graph);
     const compiled = compileProgram(program, machine);
     const schedule = scheduleOf(machine, compiled.program, simulate(compiled.program, machine, null), compiled.stepOf, program.steps);
     const golden = goldenOf(program);
@@ -40,7 +45,8 @@ export const acceleratorFor = (machine: Machine): Backend => ({
     };
   },
   /** Time is that of the cycle model: what a step adds to the end of the program, as its engines overlap. */
-  price: (program: Program): ProgramPrice => {
+  price: ({ graph }: Program): ProgramPrice => {
+    const program = channelsLast(graph);
     const compiled = compileProgram(program, machine);
     const { layers } = scheduleOf(machine, compiled.program, simulate(compiled.program, machine, null), compiled.stepOf, program.steps);
     return {

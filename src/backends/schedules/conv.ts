@@ -4,7 +4,7 @@
  * `depthwise.ts`.
  */
 import type { Node, Value } from '../../ir/graph.ts';
-import { at, buffer, fn, index, load, loop, moved, store } from '../../loops/build.ts';
+import { at, buffer, fn, index, list, load, loop, moved, store } from '../../loops/build.ts';
 import type { Address, Buffer, Elem, Fn, Index, Stmt } from '../../loops/types.ts';
 import { depthwise } from './depthwise.ts';
 import { fillRows, targetFor, unitOf, walkOf, type Walk } from './gemm.ts';
@@ -58,14 +58,14 @@ export const conv: Schedule = (step, context) => {
   const plain = kh === 1 && kw === 1 && attrs.group === 1 && [...attrs.strides].every((s) => s === 1) && attrs.pads.every((p) => p === 0);
   if (plain) return rowProduct(step, context, window.batch * window.height * window.width, window.channels, outputs);
   if (perGroup === 1 && outputs === window.channels) return depthwise(step, context, window, attrs.padCode);
-  const fewer = winograd(step, context, window, attrs);
+  const fewer = step.planes ? null : winograd(step, context, window, attrs);
   if (fewer !== null) return fewer;
 
   const columns = outputs / attrs.group;
   const ending = rescaleClass(step);
-  const bandRow = (attrs.pads[1] + window.width + attrs.pads[3]) * window.channels;
-  const { taps, gathered, walk, target, stored } = convWalk(step.root, attrs, window.channels, bandRow, elemOf(x.type.dtype), ending, context.target);
-  const band = bandOf(window, rowElem(walk), gathered ? 0 : walk.padded - walk.run, context.target, { least: walk.bits === 8 || gathered ? 1 : Math.ceil(UNPACKED_PIXELS / window.outWidth) });
+  const planes = step.planes ? { fromPlanes: true, planes: list(window.channels, (first) => ({ first, channels: 1, parted: false })) } : {};
+  const { taps, gathered, walk, target, stored } = convWalk(step.root, attrs, window.channels, (e) => bandOf(window, e, 0, context.target, planes), elemOf(x.type.dtype), ending, context.target);
+  const band = bandOf(window, rowElem(walk), gathered ? 0 : walk.padded - walk.run, context.target, { ...planes, least: walk.bits === 8 || gathered ? 1 : Math.ceil(UNPACKED_PIXELS / window.outWidth) });
   const key: Shape = {
     window, band, group: attrs.group, padCode: attrs.padCode, outputs, walk, taps: gathered ? taps : null,
     x: elemOf(x.type.dtype), rescale: ending, inPlace: context.inPlace !== null, target,
@@ -73,27 +73,35 @@ export const conv: Schedule = (step, context) => {
   const buffers: readonly Binding[] = [
     { kind: 'value', value: step.output }, operand(x), ...weightBindings(weight.name, stored, columns, walk, target, attrs.group, ending.out, band.block * window.outWidth),
     scratch(band.e, bandLength(band)), ...(gathered ? [scratch('i16', window.outWidth * walk.padded)] : []),
-    ...rescaleBindings(step, !key.inPlace, (list) => channelConstants(list, columns, walk, target, attrs.group)),
+    ...rescaleBindings(step, !key.inPlace, (constants) => channelConstants(constants, columns, walk, target, attrs.group)),
   ];
   return { fn: context.share('conv', key, convFn(context)), buffers, values: rescaleValues(step) };
 };
 
-/** How windows are walked over rows of `bandRow` codes, the target that does it, and the weights as it wants them. */
+/** How windows are walked over rows of a band, the target that does it, and the weights as it wants them. */
 const convWalk = (
-  root: Node, { group, dilations }: Pick<ConvAttrs, 'group' | 'dilations'>, channels: number, bandRow: number, x: Elem, ending: RescaleClass, whole: Target,
+  root: Node, { group, dilations }: Pick<ConvAttrs, 'group' | 'dilations'>, channels: number, bandFor: (e: Elem) => Band, x: Elem, ending: RescaleClass, whole: Target,
 ): { readonly taps: Taps; readonly gathered: boolean; readonly walk: Walk; readonly target: Target; readonly stored: StoredWeights } => {
   const [outputs, kh, kw, perGroup] = shapeOf(root.inputs['weight'] as Value);
   const columns = outputs / group;
   const quads = quadsFor(whole, x, weightWidth(root), kh * kw * perGroup, columns, ending);
   const target = quads === null ? targetFor(whole, columns) : quadTarget(whole, columns);
-  const [down, right] = [dilations[0] * bandRow, dilations[1] * channels];
-  const taps: Taps = group === 1 && dilations[1] === 1 ? { counts: [kh], strides: [down], run: kw * perGroup } : { counts: [kh, kw], strides: [down, right], run: perGroup };
+  const { row, planes, fromPlanes } = bandFor(rowElem({ quads }));
+  const [down, right] = [dilations[0] * row, dilations[1] * channels];
+  const taps: Taps = fromPlanes ? { counts: [kh, channels], strides: [down, channels === 1 ? 0 : planes[1].start], run: kw } : group === 1 && dilations[1] === 1 ? { counts: [kh], strides: [down], run: kw * perGroup } : { counts: [kh, kw], strides: [down, right], run: perGroup };
   const gathered = target.lanes === 1 && product(taps.counts) > 1 && taps.run < SHORT_RUN;
   // windows that are gathered are padded with 0, others with what stands beside them
-  const stored = storedWeights(root, !gathered && taps.run % unitOf(target, quads) !== 0);
+  const own = storedWeights(root, !gathered && taps.run % unitOf(target, quads) !== 0);
+  const stored = fromPlanes ? { ...own, weights: byPlanes(own.weights, kw, perGroup), codes: byPlanes(own.codes, kw, perGroup) } : own;
   const [counts, strides, run] = gathered ? [[], [], product(taps.counts) * taps.run] : [taps.counts, taps.strides, taps.run];
   return { taps, gathered, walk: walkOf(counts, strides, run, target, stored.bits, quads, null, stored.levels !== null), target, stored };
 };
+
+/** Rows of taps [kw][channel] as [channel][kw]. */
+const byPlanes = (weights: Int8Array, kw: number, channels: number): Int8Array => weights.map((_, i) => {
+  const [inRow, begin] = [i % (kw * channels), i - (i % (kw * channels))];
+  return weights[begin + (inRow % kw) * channels + Math.floor(inRow / kw)];
+});
 
 const convFn = ({ share }: ScheduleContext) => (name: string, { window: w, band, group, padCode, outputs, walk, taps, x, rescale: ending, inPlace, target }: Shape): Fn => {
   const pixels = w.batch * w.outHeight * w.outWidth;
@@ -104,7 +112,7 @@ const convFn = ({ share }: ScheduleContext) => (name: string, { window: w, band,
   const rows = buffer('rows', band.e, bandLength(band), 'temp');
   const rescale = makeRescale(ending, target, { channels: group * channelsLength(columns, walk, target), y: pixels * outputs }, inPlace ? result : null);
   const patches = buffer('patches', 'i16', w.outWidth * walk.padded, 'temp');
-  const pixelStride = w.strides[1] * w.channels;
+  const pixelStride = w.strides[1] * (band.fromPlanes ? 1 : w.channels);
   const tile = { walk, rowA: taps === null ? pixelStride : walk.padded, rowOut: outputs, a: band.e, b: 'i8' as const, rescale: ending, inPlace, target };
   const g = index('group', group);
   const perRow = w.outWidth * outputs;

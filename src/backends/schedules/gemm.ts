@@ -78,7 +78,6 @@ export const scalarOf = (target: Target): Target => ({ ...target, lanes: 1, dot:
 export const columnsPerPanel = ({ lanes, tile }: Target): number => tile[1] * lanes;
 export const targetFor = (target: Target, columns: number): Target => (columns >= columnsPerPanel(target) ? target : scalarOf(target));
 
-/** First columns of the panels: whole ones side by side, and one more that ends at the last column. */
 /** Per-channel constants of `groups` groups of columns, panel by panel. */
 export const panelConstants = <T extends Contents>(list: T, columns: number, target: Target, groups = 1): T => {
   const all = perChannel(list, groups * columns);
@@ -92,6 +91,7 @@ export const panelConstants = <T extends Contents>(list: T, columns: number, tar
 };
 export const constantsLength = (columns: number, target: Target): number => panelStarts(columns, target).length * columnsPerPanel(target);
 
+/** First columns of the panels: whole ones side by side, and one more that ends at the last column. */
 export const panelStarts = (columns: number, target: Target): readonly number[] => {
   const width = columnsPerPanel(target);
   const whole = Math.floor(columns / width);

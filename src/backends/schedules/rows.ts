@@ -48,6 +48,8 @@ export interface Band {
   readonly row: number;
   readonly slack: number;
   readonly planes: readonly Plane[];
+  /** whether the image stands as planes as well, one channel each: [N, C, H, W] */
+  readonly fromPlanes: boolean;
 }
 /** Where pixel `pixel` of a plane begins in its plane, the border counted. */
 export const placeInPlane = (pixel: number, { channels, even }: Pick<Plane, 'channels' | 'even'>): number =>
@@ -62,8 +64,9 @@ interface BandOptions {
   readonly together?: number;
   /** the channels of each plane, and whether even pixels of a row stand before odd ones; a plane then begins where a line of the cache does; without any, blocks are no longer than they must be */
   readonly planes?: readonly { readonly first: number; readonly channels: number; readonly parted: boolean }[];
+  readonly fromPlanes?: boolean;
 }
-export const bandOf = (w: WindowShape, e: Elem, slack: number, { blockBytes }: Target, { least = 1, together = 1, planes: wanted }: BandOptions = {}): Band => {
+export const bandOf = (w: WindowShape, e: Elem, slack: number, { blockBytes }: Target, { least = 1, together = 1, planes: wanted, fromPlanes = false }: BandOptions = {}): Band => {
   const pixels = w.pads[1] + w.width + w.pads[3];
   const planes: Plane[] = [];
   let row = 0;
@@ -76,7 +79,7 @@ export const bandOf = (w: WindowShape, e: Elem, slack: number, { blockBytes }: T
   const rowsFor = (block: number): number => (block - 1) * w.strides[0] + (w.kernel[0] - 1) * w.dilations[0] + 1;
   let block = Math.min(w.outHeight, Math.ceil(least / together) * together);
   while (row > 0 && block < w.outHeight && rowsFor(block + together) * row * bytesOf(e) <= blockBytes) block = Math.min(w.outHeight, block + together);
-  return { e, block, rows: rowsFor(block), row, slack, planes };
+  return { e, block, rows: rowsFor(block), row, slack, planes, fromPlanes };
 };
 export const bandLength = ({ rows, row, slack }: Band): number => rows * row + slack;
 
@@ -108,11 +111,12 @@ export const coverOf = ({ height, kernel, strides, dilations, pads }: WindowShap
 export const overBlocks = (w: WindowShape, band: Band, source: Buffer, into: Buffer, fill: number, target: Target, body: (block: Block) => readonly Stmt[], mark: Mark | null = null): readonly Stmt[] => {
   const { height, width, channels, outHeight, strides, pads } = w;
   const n = index('sample', w.batch);
-  const run = width * channels;
+  /** codes of a row of the image, or of a plane of it */
+  const run = band.fromPlanes ? width : width * channels;
   const left = pads[1] * channels;
   /** whether rows of the band are rows of the image with a border */
-  const plain = band.planes.length === 1 && band.planes[0].channels === channels && band.planes[0].even === null;
-  const sample = [n, height * run] as const;
+  const plain = !band.fromPlanes && band.planes.length === 1 && band.planes[0].channels === channels && band.planes[0].even === null;
+  const sample = [n, height * width * channels] as const;
 
   const starts = Array.from({ length: Math.ceil(outHeight / band.block) }, (_, i) => i * band.block);
   const rowsAt = (first: number): number => Math.min(band.block, outHeight - first);
@@ -122,6 +126,7 @@ export const overBlocks = (w: WindowShape, band: Band, source: Buffer, into: Buf
   /** `rows` rows of the image into the band, from row `to` of it on */
   const copied = (from: Address, to: number, rows: number): readonly Stmt[] => {
     if (plain) return widenRows(from, at(into, to * band.row + left), rows, run, run, band.row, 0, target);
+    if (band.fromPlanes) return band.planes.flatMap(({ first, start }) => widenRows(moved(from, first * height * width), at(into, to * band.row + start + pads[1]), rows, width, width, band.row, 0, target));
     return band.planes.flatMap((plane) => {
       const lanes = Math.min(vectorLanes(target, into.e), 2 ** Math.floor(Math.log2(plane.channels)));
       const step = plane.even === null ? 1 : 2;

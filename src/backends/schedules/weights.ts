@@ -13,7 +13,7 @@ import { tableEntry, type Rescale } from './rescale.ts';
 import { vectorLanes, type Target } from './target.ts';
 
 /** Element of the rows that a walk is multiplied with. */
-export const rowElem = ({ quads }: Walk): 'u8' | 'i8' | 'i16' => quads?.a ?? 'i16';
+export const rowElem = ({ quads }: Pick<Walk, 'quads'>): 'u8' | 'i8' | 'i16' => quads?.a ?? 'i16';
 /** Added to a code that is stored in a row. */
 export const rowOffset = ({ quads }: Walk): number => (quads?.rebased === true ? (quads.a === 'u8' ? 128 : -128) : 0);
 

@@ -119,7 +119,7 @@ const planOf = ({ window: w }: Shape): { readonly padded: WindowShape; readonly 
     ...w, outHeight: SIDE * along, outWidth: SIDE * across, pads: [top, left, bottom + SIDE * along - w.outHeight, right + SIDE * across - w.outWidth],
   };
   const rows = tileRows(w);
-  const band: Band = { e: 'i16', block: SIDE * rows, rows: SIDE * rows + 2, row: (left + w.width + padded.pads[3]) * w.channels, slack: 0, planes: [{ first: 0, channels: w.channels, start: 0, even: null }] };
+  const band: Band = { e: 'i16', block: SIDE * rows, rows: SIDE * rows + 2, row: (left + w.width + padded.pads[3]) * w.channels, slack: 0, planes: [{ first: 0, channels: w.channels, start: 0, even: null }], fromPlanes: false };
   return { padded, band, tiles: rows * across, along: across };
 };
 
