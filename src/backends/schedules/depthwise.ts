@@ -14,7 +14,7 @@ import { storedWeights, unpackLevels } from './levels.ts';
 import { startSums } from './quads.ts';
 import { makeRescale, rescaleBindings, rescaleClass, rescaleValues, type RescaleClass } from './rescale.ts';
 import { bandLength, bandOf, inResult, overBlocks, type Band, type WindowShape } from './rows.ts';
-import { MOST_TAPS, packSliding, partsOf, readsImage, rowsTogether, slidingConstants, slidingElem, slidingPads, slidingRebased, slidingWeights, type Part } from './sliding.ts';
+import { MOST_TAPS, packSliding, partsOf, readsImage, rowsTogether, slidingConstants, slidingElem, slidingPads, slidingRebased, slidingTail, slidingWeights, type Part } from './sliding.ts';
 import { besideLength, edgeLength, slidingLayer, type Weights } from './sliding-layer.ts';
 import { markFor } from './split.ts';
 import type { Target } from './target.ts';
@@ -56,7 +56,7 @@ export const depthwise = (step: Step, context: ScheduleContext, window: WindowSh
     const start = slidingRebased(target, key.x) ? [packed(weight.name, perLane(startSums(own.weights, window.channels, -128)))] : [];
     const scratches = (e: Elem, length: number): readonly Binding[] => (length === 0 ? [] : [scratch(e, length)]);
     return { ...build, buffers: [
-      { kind: 'value', value: step.output }, operand(x), ...stored(weight.name, packSliding(codes, parts, window.kernel, target, together, padding), own.levels, key), ...start,
+      { kind: 'value', value: step.output }, operand(x), ...stored(weight.name, packSliding(codes, parts, window.kernel, target, together, padding), own.levels, key, slidingTail(together)), ...start,
       ...scratches(band.e, bandLength(band)), ...scratches(key.x, edgeLength(parts, window, target)),
       ...rescaleBindings(step, false, (constants) => perLane(perChannel(constants, window.channels))), ...scratches(ending.out, besideLength(parts)),
     ] };
@@ -74,25 +74,31 @@ const SHARED_ROWS = 4;
 /** Codes that stand side by side in packed weights: one load of the widest vectors. */
 const BLOCK = 64;
 const blockOf = (length: number, { lanes }: Target): number => (lanes === 1 ? length : BLOCK);
-/** The weights as stored, and memory for them unpacked. */
-const stored = (name: string, codes: Int8Array, levels: Int8Array | null, shape: Shape): readonly Binding[] => [
-  packed(name, packCodes(codes, blockOf(codes.length, shape.target), shape.bits)), ...(levels === null ? [] : [packed(name, levels)]), ...(shape.bits === 8 ? [] : [scratch('i8', codes.length)]),
+const tailed = (codes: Int8Array, tail: number): Int8Array => {
+  const all = new Int8Array(codes.length + tail);
+  all.set(codes);
+  return all;
+};
+/** The weights as stored, and memory for them unpacked, with `tail` zeros after the last one. */
+const stored = (name: string, codes: Int8Array, levels: Int8Array | null, shape: Shape, tail = 0): readonly Binding[] => [
+  packed(name, shape.bits === 8 ? tailed(codes, tail) : packCodes(codes, blockOf(codes.length, shape.target), shape.bits)),
+  ...(levels === null ? [] : [packed(name, levels)]), ...(shape.bits === 8 ? [] : [scratch('i8', codes.length + tail)]),
   ...(readsWords(shape) ? [scratch('i16', codes.length)] : []),
 ];
 /** Whether weights are widened before the first row reads them. */
 const readsWords = (shape: Shape): boolean => shape.parts !== null && slidingWeights(shape.target) === 'i16';
-const weightsOf = (length: number, shape: Shape, share: ScheduleContext['share']): Weights => {
+const weightsOf = (length: number, shape: Shape, share: ScheduleContext['share'], tail = 0): Weights => {
   const { bits, indexed, target } = shape;
   const block = blockOf(length, target);
-  const kept = buffer('w', 'i8', packedLength(length, block, bits), 'const');
-  const bytes = bits === 8 ? kept : buffer('unpacked', 'i8', length, 'temp');
+  const kept = buffer('w', 'i8', bits === 8 ? length + tail : packedLength(length, block, bits), 'const');
+  const bytes = bits === 8 ? kept : buffer('unpacked', 'i8', length + tail, 'temp');
   const levels = indexed ? buffer('levels', 'i8', 2 ** bits, 'const') : null;
   const unpacking = bits === 8 ? []
     : [levels === null ? unpack(at(bytes), at(kept), length, block, bits, target, share) : unpackLevels(at(bytes), at(kept), at(levels), length, block, bits, target, share)];
   const words = readsWords(shape) ? buffer('words', 'i16', length, 'temp') : null;
   return {
     buffers: [kept, ...(levels === null ? [] : [levels]), ...(bits === 8 ? [] : [bytes]), ...(words === null ? [] : [words])], codes: words ?? bytes,
-    setup: [...unpacking, ...(words === null ? [] : widenRows(at(bytes), at(words), 1, length, length, length, 0, target))],
+    setup: [...unpacking, ...(bits === 8 ? [] : list(tail, (i) => store(at(bytes, length + i), 0))), ...(words === null ? [] : widenRows(at(bytes), at(words), 1, length, length, length, 0, target))],
   };
 };
 
@@ -139,7 +145,7 @@ const packPairs = (weights: Int8Array, channels: number, kernel: readonly number
 };
 
 const depthwiseFn = ({ share }: ScheduleContext) => (name: string, shape: Shape): Fn => {
-  if (shape.parts !== null) return slidingLayer(share, name, { ...shape, parts: shape.parts }, (length) => weightsOf(length, shape, share));
+  if (shape.parts !== null) return slidingLayer(share, name, { ...shape, parts: shape.parts }, (length, tail) => weightsOf(length, shape, share, tail));
   const { window: w, band, padCode, x, rescale: ending, inPlace, target } = shape;
   const { channels } = w;
   const pixels = w.batch * w.outHeight * w.outWidth;

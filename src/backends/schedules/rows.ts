@@ -56,7 +56,7 @@ export const placeInPlane = (pixel: number, { channels, even }: Pick<Plane, 'cha
   (even === null ? pixel * channels : (pixel % 2) * even + Math.floor(pixel / 2) * channels);
 
 /** Bytes of a line of the cache. */
-export const LINE = 64;
+const LINE = 64;
 interface BandOptions {
   /** output rows that share a band at least, however long they are */
   readonly least?: number;

@@ -8,7 +8,7 @@ import { fillRows, widenRows } from './gemm.ts';
 import type { ScheduleContext } from './kernel.ts';
 import { makeRescale, type RescaleClass } from './rescale.ts';
 import { bandLength, coverOf, inResult, overBlocks, type Band, type Block, type WindowShape } from './rows.ts';
-import { readsImage, rowsTogether, slidingLead, slidingLength, slidingPerLane, slidingRebased, type Part } from './sliding.ts';
+import { readsImage, rowsTogether, slidingLength, slidingPerLane, slidingRebased, slidingTail, type Part } from './sliding.ts';
 import { slidingRow } from './sliding-row.ts';
 import { markFor } from './split.ts';
 import type { Target } from './target.ts';
@@ -37,7 +37,7 @@ export interface Weights {
   readonly setup: readonly Stmt[];
 }
 
-export const slidingLayer = (share: ScheduleContext['share'], name: string, { window: w, band, padCode, x, rescale: ending, target, parts }: SlidingLayer, weightsOf: (length: number) => Weights): Fn => {
+export const slidingLayer = (share: ScheduleContext['share'], name: string, { window: w, band, padCode, x, rescale: ending, target, parts }: SlidingLayer, weightsOf: (length: number, tail: number) => Weights): Fn => {
   const pixels = w.batch * w.outHeight * w.outWidth;
   const [perRow, imageRow] = [w.outWidth * w.channels, w.width * w.channels];
   const rebased = slidingRebased(target, x);
@@ -51,7 +51,7 @@ export const slidingLayer = (share: ScheduleContext['share'], name: string, { wi
   const length = sizes.reduce((sum, size) => sum + size, 0);
   const perLane = slidingPerLane(w.kernel, target);
   const [result, source] = [buffer('out', ending.out, pixels * w.channels, 'out'), buffer('x', x, w.batch * w.height * imageRow, 'in')];
-  const weights = weightsOf(slidingLead(together) + length * perLane);
+  const weights = weightsOf(length * perLane, slidingTail(together));
   const rescale = makeRescale(ending, target, { channels: length, y: 0 });
   const start = rebased ? [buffer('start', 'i32', length, 'const')] : [];
   const rows = buffer('rows', band.e, bandLength(band), 'temp');

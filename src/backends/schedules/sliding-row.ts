@@ -3,7 +3,7 @@ import { at, broadcast, buffer, bytesOf, convert, dot, fn, index, list, literal,
 import type { Address, Elem, Expr, Fn, Index, Stmt, Var } from '../../loops/types.ts';
 import { makeRescale, rescaled, tableEntry, type RescaleClass } from './rescale.ts';
 import { placeInPlane } from './rows.ts';
-import { blocksOf, bundlesOf, jointOf, slidingElem, slidingLead, slidingWeights } from './sliding.ts';
+import { blocksOf, bundlesOf, jointOf, slidingElem, slidingTail, slidingWeights } from './sliding.ts';
 import type { Target } from './target.ts';
 
 /** Bytes of rows that stay near the core beside results and constants. */
@@ -45,7 +45,7 @@ export const slidingRow = (name: string, shape: SlidingShape): Fn => {
   const joint = jointOf(target);
   const stored = slidingElem(target, codes);
   const e: Elem = joint === 2 ? 'i16' : stored;
-  const { all: bundles, groups, last } = bundlesOf([kh, kw], joint);
+  const { all: bundles, groups, last } = bundlesOf([kh, kw], joint, together);
   const blocks = blocksOf(merged * channels, target);
   const length = blocks.reduce((sum, { lanes }) => sum + lanes * joint, 0);
   /** pixels of the rows from one output to the next, and from the first column of a window to column x */
@@ -61,8 +61,8 @@ export const slidingRow = (name: string, shape: SlidingShape): Fn => {
   const result = buffer('out', ending.out, outRows * perRow - (outChannels - channels), 'out');
   const beside = buffer('beside', ending.out, merged * channels, 'temp');
   const rows = buffer('rows', border === null ? stored : codes, reach, 'in');
-  const lead = slidingLead(together);
-  const weights = buffer('w', slidingWeights(target), lead + length * bundles.length * joint, 'const');
+  const tail = slidingTail(together);
+  const weights = buffer('w', slidingWeights(target), length * bundles.length * joint + tail, 'const');
   const first = buffer('start', 'i32', length, 'const');
   const rescale = makeRescale(ending, target, { channels: length, y: 0 });
   const [muls, adds] = rescale.channels;
@@ -118,7 +118,7 @@ export const slidingRow = (name: string, shape: SlidingShape): Fn => {
       ];
     };
     const sums = list(joint, (v) => variable(`s${v}`, 'i32', lanes));
-    const weightAt = (bundle: number, v: number, row: number): Expr => load(at(weights, lead - row + before * perChannel + (bundle * joint + v) * n, [block, n * perChannel]), joint * lanes);
+    const weightAt = (bundle: number, v: number, row: number): Expr => load(at(weights, tail * (1 - row) + before * perChannel + (bundle * joint + v) * n, [block, n * perChannel]), joint * lanes);
     /** Pixel `pixel` (and `terms`) of every row, whose columns are given from left to right. */
     const output = (used: readonly Column[], pixel: number, terms: readonly (readonly [Index, number])[]): readonly Stmt[] => list(outRows, (row) => {
       const totals = sums.map((v, i) => set(v, starts[i]));

@@ -8,7 +8,7 @@
  *
  * Where dot products join four taps, a column of four rows serves two rows of pixels, whose windows begin one row apart:
  *
- *     first row:  (00 10 20 ––) (01 11 21 ––) (02 12 22 ––)      second row:  (–– 00 10 20) (–– 01 11 21) (–– 02 12 22)
+ *     second row:  (–– 00 10 20) (–– 01 11 21) (–– 02 12 22)      first row:  (00 10 20 ––) (01 11 21 ––) (02 12 22 ––)
  *
  * Few channels leave wide vectors empty. Where they divide a vector, neighbouring pixels stand side by side in it instead, each with the same
  * weights, and few or none of the columns serve the next; so do the channels that whole vectors leave over. Windows that move by two pixels
@@ -21,7 +21,7 @@ import { list } from '../../loops/build.ts';
 import type { Contents, Elem } from '../../loops/types.ts';
 import { emptyLike } from './kernel.ts';
 import type { RescaleClass } from './rescale.ts';
-import { LINE, type WindowShape } from './rows.ts';
+import type { WindowShape } from './rows.ts';
 import type { Target } from './target.ts';
 import { inLaneOrder } from './words.ts';
 
@@ -109,7 +109,7 @@ const joined = <T extends Contents>(like: T, lists: readonly T[]): T => {
 export const slidingLength = ({ channels, merged }: Part, target: Target): number => blocksOf(merged * channels, target).reduce((sum, { lanes }) => sum + lanes * jointOf(target), 0);
 
 /** Weights of one lane, empty taps counted. */
-export const slidingPerLane = (kernel: readonly number[], target: Target): number => bundlesOf(kernel, jointOf(target)).all.length * jointOf(target);
+export const slidingPerLane = (kernel: readonly number[], target: Target): number => bundlesOf(kernel, jointOf(target), 1).all.length * jointOf(target);
 
 /** Per-channel constants part by part and block by block, in the order of lanes. */
 export const slidingConstants = <T extends Contents>(all: T, parts: readonly Part[], target: Target): T => {
@@ -135,10 +135,11 @@ export interface Bundles {
   readonly groups: number;
   readonly last: number | null;
 }
-export const bundlesOf = ([kh, kw]: readonly number[], joint: number): Bundles => {
+export const bundlesOf = ([kh, kw]: readonly number[], joint: number, together: number): Bundles => {
   const last = joint === 2 && kh % 2 === 1 && kw > 1 ? kh - 1 : null;
   const groups = last === null ? Math.ceil(kh / joint) : last / 2;
-  const columns = list(kw, (x) => list(groups, (group): Bundle => ({ x, group, taps: list(joint, (j) => (group * joint + j < kh ? (group * joint + j) * kw + x : null)) }))).flat();
+  const tap = (y: number, x: number): number | null => (y >= 0 && y < kh ? y * kw + x : null);
+  const columns = list(kw, (x) => list(groups, (group): Bundle => ({ x, group, taps: list(joint, (j) => tap(group * joint + j - slidingTail(together), x)) }))).flat();
   if (last === null) return { all: columns, groups, last };
   const pairs = list(Math.floor(kw / 2), (i): Bundle => ({ x: 2 * i, group: 'last', taps: [last * kw + 2 * i, last * kw + 2 * i + 1] }));
   const odd: readonly Bundle[] = kw % 2 === 0 ? [] : [{ x: kw - 2, group: 'last', taps: [null, last * kw + kw - 1] }];
@@ -147,21 +148,21 @@ export const bundlesOf = ([kh, kw]: readonly number[], joint: number): Bundles =
 
 /** Whether weights pad a bundle whose other products are with pixels. */
 export const slidingPads = (kernel: readonly number[], target: Target, together: number): boolean =>
-  bundlesOf(kernel, jointOf(target)).all.some(({ group, taps }) => (group === 'last' || together > 1) && taps.includes(null));
+  bundlesOf(kernel, jointOf(target), together).all.some(({ group, taps }) => (group === 'last' || together > 1) && taps.includes(null));
 
 /**
- * Bytes before the first weight. The second of two output rows has the same weights one tap further down, which is what a load from one byte
- * earlier finds: each product ends with an empty tap.
+ * Codes of 0 after the last weight. Of two output rows the first has the same weights one tap further up, which is what a load from one byte
+ * later finds: each product begins with an empty tap.
  */
-export const slidingLead = (together: number): number => (together > 1 ? LINE : 0);
+export const slidingTail = (together: number): number => (together > 1 ? 1 : 0);
 /** Weights [channel][kh][kw] as [part][block][bundle][sum][lane][tap of the bundle], with `padding` where a bundle has no tap. */
 export const packSliding = (all: Int8Array, parts: readonly Part[], kernel: readonly number[], target: Target, together: number, padding: number): Int8Array => {
   const joint = jointOf(target);
   const taps = kernel[0] * kernel[1];
-  const out: number[] = new Array(slidingLead(together)).fill(padding);
+  const out: number[] = [];
   for (const part of parts) {
     const weights = repeated(all, part, taps);
-    for (const { start, lanes } of blocksOf(weights.length / taps, target)) for (const bundle of bundlesOf(kernel, joint).all) {
+    for (const { start, lanes } of blocksOf(weights.length / taps, target)) for (const bundle of bundlesOf(kernel, joint, together).all) {
       for (let v = 0; v < joint; v++) for (let l = 0; l < lanes; l++) for (const tap of bundle.taps) {
         out.push(tap === null ? padding : weights[(start + channelOf(joint, v, l)) * taps + tap]);
       }
