@@ -123,10 +123,16 @@ export const overBlocks = (w: WindowShape, band: Band, source: Buffer, into: Buf
   const classOf = (first: number): string => JSON.stringify([rowsAt(first), coverOf(w, first, rowsAt(first))]);
   const gap = (count: number, row: number): readonly Stmt[] =>
     (count === 0 || band.row === 0 ? [] : plain ? fillRows(at(into, row * band.row + left), count, run, band.row, fill, target) : fillRows(at(into, row * band.row), count, band.row, band.row, fill, target));
+  /** planes of one channel each stand at equal distances */
+  const apart = band.planes[1]?.start ?? 0;
+  const overPlanes = (stmtsOf: (plane: Index) => readonly Stmt[]): readonly Stmt[] => {
+    const plane = index('plane', channels);
+    return [loop(plane, stmtsOf(plane))];
+  };
   /** `rows` rows of the image into the band, from row `to` of it on */
   const copied = (from: Address, to: number, rows: number): readonly Stmt[] => {
     if (plain) return widenRows(from, at(into, to * band.row + left), rows, run, run, band.row, 0, target);
-    if (band.fromPlanes) return band.planes.flatMap(({ first, start }) => widenRows(moved(from, first * height * width), at(into, to * band.row + start + pads[1]), rows, width, width, band.row, 0, target));
+    if (band.fromPlanes) return overPlanes((plane) => widenRows(moved(from, 0, [plane, height * width]), at(into, to * band.row + pads[1], [plane, apart]), rows, width, width, band.row, 0, target));
     return band.planes.flatMap((plane) => {
       const lanes = Math.min(vectorLanes(target, into.e), 2 ** Math.floor(Math.log2(plane.channels)));
       const step = plane.even === null ? 1 : 2;
@@ -149,10 +155,11 @@ export const overBlocks = (w: WindowShape, band: Band, source: Buffer, into: Buf
     stmts.push(loop(b, [...border, ...copy, ...body({ rows, first, terms: [[n, outHeight], [b, band.block]], inside: above === 0 && below === 0 })], mark));
     i = end;
   }
-  const borders = band.planes.flatMap((plane) => (plane.even === null
+  const borders = (band.fromPlanes ? band.planes.slice(0, 1) : band.planes).flatMap((plane) => (plane.even === null
     ? [[plane.start, pads[1] * plane.channels], [plane.start + placeInPlane(pads[1] + width, plane), pads[3] * plane.channels]]
     : [...list(pads[1], (i) => i), ...list(pads[3], (i) => pads[1] + width + i)].map((pixel) => [plane.start + placeInPlane(pixel, plane), plane.channels])));
-  const sides = borders.filter(([, length]) => length > 0).flatMap(([offset, length]) => fillRows(at(into, offset), band.rows, length, band.row, fill, target));
+  const sides = borders.filter(([, length]) => length > 0).flatMap(([offset, length]) => (band.fromPlanes
+    ? overPlanes((plane) => fillRows(at(into, offset, [plane, apart]), band.rows, length, band.row, fill, target)) : fillRows(at(into, offset), band.rows, length, band.row, fill, target)));
   const slack = band.slack === 0 ? [] : fillRows(at(into, band.rows * band.row), 1, band.slack, band.slack, 0, target);
   return [...sides, ...slack, loop(n, stmts)];
 };
