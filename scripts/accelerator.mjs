@@ -11,8 +11,8 @@ const { values: options } = parseArgs({ options: {
   machines: { type: 'string', default: 'tiny,mid,large' }, count: { type: 'string', default: '4' }, calib: { type: 'string', default: '32' }, fresh: { type: 'boolean' }, page: { type: 'boolean' },
 } });
 const dist = process.env.LOWBITC_DIST ?? join(root, 'dist');
-const [{ compile }, { openSamples, codesAt }, { rawDataType }, { programOf }, { compileProgram }, { scheduleOf }, { simulate }, { machineOf }, { encodeProgram, decodeProgram }, { runProgram }, { evaluateGraph }, { folderStore }, { layerCosts, widthOf }] = await Promise.all([
-  'compile.js', 'calibration/samples.js', 'cli/options.js', 'backends/index.js', 'backends/accelerator/program.js', 'backends/accelerator/schedule.js', 'backends/accelerator/simulate.js', 'backends/accelerator/machine.js',
+const [{ compile }, { openSamples, codesAt }, { rawDataType }, { channelsLast, compileProgram }, { scheduleOf }, { simulate }, { machineOf }, { encodeProgram, decodeProgram }, { runProgram }, { evaluateGraph }, { folderStore }, { layerCosts, widthOf }] = await Promise.all([
+  'compile.js', 'calibration/samples.js', 'cli/options.js', 'backends/accelerator/program.js', 'backends/accelerator/schedule.js', 'backends/accelerator/simulate.js', 'backends/accelerator/machine.js',
   'backends/accelerator/encode.js', 'backends/accelerator/run.js', 'ir/evaluate.js', 'cli/measurement-store.js', 'ir/cost.js',
 ].map((file) => import(join(dist, file))));
 /** The machine whose cycle model the bits of *mixed* are chosen by. */
@@ -43,7 +43,7 @@ const widthsOf = (graph) => {
 
 const measure = (graph, { data, mean }, machineName) => {
   const machine = machineOf(machineName);
-  const program = programOf(graph);
+  const program = channelsLast(graph);
   const { program: code, memory, blobs, stepOf } = compileProgram(program, machine);
   const schedule = scheduleOf(machine, code, simulate(code, machine, null), stepOf, program.steps);
   const bytes = encodeProgram(code);

@@ -220,8 +220,8 @@ const bounds = {
 /** Multiply-accumulates of a kernel for each code that it rescales. */
 const depthOf = (kernel) => Number(/^linear \d+x(\d+)x/.exec(kernel)?.[1] ?? 0) || (/^depthwise .* 3x3$/.test(kernel) ? 9 : null);
 const lineOf = (depth, [dot, rescale]) => 1 / (1 / dot + 1 / (depth * rescale));
-/** The share of the line that a speed is, here and on the processor of the goals; null where the line is not known. */
-const sharesOf = ({ kernel, instructions }, limits) => {
+/** The line of a kernel in GMAC/s, here and on the processor of the goals; null where it is not known. */
+const linesOf = ({ kernel, instructions }, limits) => {
   const [bound, depth] = [bounds[instructions], depthOf(kernel)];
   const here = bound === undefined ? [] : [bound.dot, bound.rescale].map((name) => limits.find(({ primitive }) => primitive === name)?.rate);
   return bound === undefined || depth === null || here.includes(undefined) ? null : { here: lineOf(depth, here), there: lineOf(depth, bound.there) };
@@ -229,7 +229,7 @@ const sharesOf = ({ kernel, instructions }, limits) => {
 const goalOf = ({ kernel, instructions, weightBits }) => goals[Object.keys(goals).find((name) => weightBits === 8 && `${kernel} ${instructions}`.startsWith(name))] ?? null;
 export const kernelTable = ({ rows, limits }) => table(['kernel', 'weights', 'instructions', 'compiler', 'best µs', 'median µs', 'GMAC/s', 'of the line', 'goal', 'of the line there'], '---|--:|---|---|--:|--:|--:|--:|--:|--:',
   [...rows].sort((a, b) => (a.kernel === b.kernel ? b.weightBits - a.weightBits : 0)).map((found) => {
-    const [goal, line] = [goalOf(found), sharesOf(found, [...limits.cpu, ...limits.wasm])];
+    const [goal, line] = [goalOf(found), linesOf(found, [...limits.cpu, ...limits.wasm])];
     return [
       found.kernel, `${found.weightBits} bits`, found.instructions, found.compiler ?? '', (1000 * found.bestMs).toFixed(2), (1000 * found.medianMs).toFixed(2), found.gmacs.toFixed(1), line === null ? '' : percent(found.gmacs / line.here),
       goal === null ? '' : `≥ ${goal}`, goal === null || line === null ? '' : percent(goal / line.there),

@@ -1,20 +1,16 @@
 /** Target `accel`: a program of the instruction set LB1 for a described machine, with its memory, its time and vectors to test it. */
 import type { Artefact, Backend, Emission, Program, ProgramPrice } from '../backend.ts';
-import { groupSteps } from '../group.ts';
 import { printInstruction } from './assembly.ts';
 import { blobNames } from './blobs.ts';
 import { encodeProgram, wordCount } from './encode.ts';
 import { goldenOf } from './golden.ts';
 import { machineOf } from './machine.ts';
 import type { Machine } from './machine.ts';
-import { compileProgram } from './program.ts';
+import { channelsLast, compileProgram } from './program.ts';
 import { coreObstacle, rtlFiles } from './rtl/index.ts';
 import { scheduleOf } from './schedule.ts';
 import { simulate } from './simulate.ts';
 import { specText } from './spec.ts';
-
-/** Steps that read all images channels last. */
-const channelsLast = (graph: Program['graph']): Program => ({ graph, ...groupSteps(graph, { planes: false }) });
 
 export const acceleratorFor = (machine: Machine): Backend => ({
   name: 'accel',

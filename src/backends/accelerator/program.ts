@@ -5,6 +5,7 @@ import { CompileError } from '../../ir/diagnostic.ts';
 import { errors } from '../../ir/errors.ts';
 import type { Program } from '../backend.ts';
 import { noSite } from '../../ir/op.ts';
+import { groupSteps } from '../group.ts';
 import { interfaceOf } from '../interface.ts';
 import { alignUp, Blob, blobNames, type BlobName } from './blobs.ts';
 import type { MemoryFile, PlacedTensor } from './files.ts';
@@ -33,8 +34,13 @@ const BLOB = 2 ** 40;
 /** Addresses outside have 32 bits. */
 const MOST_BYTES = 2 ** 32;
 
-/** Values lose their homes on chip, the largest first, until the tiles of every step have room. */
+/** The program of a graph as this machine runs it: its convolutions read all images channels last. */
+export const channelsLast = (graph: Program['graph']): Program => ({ graph, ...groupSteps(graph, { planes: false }) });
+
+/** Values lose their homes on chip, the largest first, until the tiles of every step have room. Takes what `channelsLast` makes. */
 export const compileProgram = (program: Program, machine: Machine): Compiled => {
+  const inPlanes = program.steps.find(({ planes }) => planes);
+  if (inPlanes !== undefined) throw new Error(`${inPlanes.output.name}: its image stands in planes, which this machine does not read`);
   const refused = new Set<Value>();
   for (;;) {
     const homes = planHomes(program, machine, refused);

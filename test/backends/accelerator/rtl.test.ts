@@ -6,11 +6,10 @@ import { blobNames } from '../../../src/backends/accelerator/blobs.ts';
 import { crc32, encodeProgram } from '../../../src/backends/accelerator/encode.ts';
 import { opNames, type Synchronised } from '../../../src/backends/accelerator/isa.ts';
 import { presets } from '../../../src/backends/accelerator/presets.ts';
-import { compileProgram, type Compiled } from '../../../src/backends/accelerator/program.ts';
+import { channelsLast, compileProgram, type Compiled } from '../../../src/backends/accelerator/program.ts';
 import { coreErrors, coreObstacle, coreOps, coreText, missingFrom } from '../../../src/backends/accelerator/rtl/index.ts';
 import { runProgram } from '../../../src/backends/accelerator/run.ts';
 import { simulate } from '../../../src/backends/accelerator/simulate.ts';
-import { programOf } from '../../../src/backends/index.ts';
 import type { Codes } from '../../../src/backends/run.ts';
 import { codesAt, openSamples } from '../../../src/calibration/samples.ts';
 import { compile, type CompileOptions } from '../../../src/compile.ts';
@@ -34,7 +33,7 @@ const graphOf = (list: readonly Case[]): Graph<'kernel'> => {
   const b = new Builder();
   return b.finish('kernel', 'cases', list.map(({ name, build }, i) => ({ name: `${i} ${name}`, value: build(sceneOf(b, `${i} ${name}`, 1 + i)) })));
 };
-const compiledFrom = (graph: Graph<'kernel'>): Compiled => compileProgram(programOf(graph), tiny);
+const compiledFrom = (graph: Graph<'kernel'>): Compiled => compileProgram(channelsLast(graph), tiny);
 
 /** The core and the simulator on random codes: equal outputs, cycles within 2 % (and the few that the first instruction takes to arrive). */
 const expectEqual = (graph: Graph<'kernel'>): void => {
